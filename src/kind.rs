@@ -1,0 +1,134 @@
+//! The kinds of failure that every layer shares.
+//!
+//! Each layer has its own error enum; all of them implement [`Failure`], so that whoever stands above can ask what kind
+//! of failure it was, whether trying again may help, and what the user can do about it, without knowing the layer.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What kind of failure it was.
+///
+/// The kind sets the exit status of the process and is what a script reads as `e.kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The call itself was wrong: an argument, an option, a name.
+    Usage,
+    /// The grant lacks the access that the call needs.
+    Denied,
+    /// The thing named does not exist.
+    NotFound,
+    /// The thing to be made exists already.
+    AlreadyExists,
+    /// The thing is in a state that forbids the call.
+    Conflict,
+    /// The other side wants other credentials.
+    Unauthorized,
+    /// The other side cannot be reached, or not now.
+    Unavailable,
+    /// It took longer than allowed.
+    Timeout,
+    /// Bytes are not what their digest, size or format promises.
+    Integrity,
+    /// A disk is full.
+    NoSpace,
+    /// The user stopped it.
+    Cancelled,
+    /// A bug of this program, or an answer that makes no sense.
+    Internal,
+}
+
+impl Kind {
+    /// Every kind, in declaration order.
+    pub const ALL: [Self; 12] = [
+        Self::Usage,
+        Self::Denied,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::Conflict,
+        Self::Unauthorized,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Integrity,
+        Self::NoSpace,
+        Self::Cancelled,
+        Self::Internal,
+    ];
+
+    /// Returns the kind's name as scripts see it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Denied => "denied",
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::Conflict => "conflict",
+            Self::Unauthorized => "unauthorized",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Integrity => "integrity",
+            Self::NoSpace => "no_space",
+            Self::Cancelled => "cancelled",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Returns whether the same call may succeed a moment later, when nothing more is known of the failure.
+    #[must_use]
+    pub const fn is_temporary(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Timeout)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What every layer's error can tell.
+pub trait Failure: std::error::Error + Send + Sync + 'static {
+    /// Returns the kind of the failure.
+    fn kind(&self) -> Kind;
+
+    /// Returns what the user can do about it, as one lower-case sentence without a full stop.
+    fn hint(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns whether trying the same again may help.
+    fn retryable(&self) -> bool {
+        self.kind().is_temporary()
+    }
+
+    /// Returns how long the other side asked to be left alone (RFC 9110, section 10.2.3).
+    fn retry_after(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// A failure of whatever layer stands below.
+pub type BoxFailure = Box<dyn Failure>;
+
+impl<E: Failure> From<E> for BoxFailure {
+    fn from(error: E) -> Self {
+        Box::new(error)
+    }
+}
+
+/// Writes an error with all its causes on one line, outermost first, leaving out a cause that its parent repeats.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let part = cause.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,13 @@
+//! ctrsh, the scriptable shell for containerd.
+//!
+//! # Layers
+//!
+//! ```text
+//! main, cli -> shell -> script -> ops -> { containerd, registry, docker, layout } -> { oci, grant, kind }
+//! ```
+//!
+//! A module may use modules to its right and none to its left; `tests/tidy.rs` holds that.
+
+pub mod grant;
+pub mod kind;
+pub mod oci;

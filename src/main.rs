@@ -1,0 +1,3 @@
+//! The `ctrsh` program: arguments, the runtime, and the exit status.
+
+fn main() {}

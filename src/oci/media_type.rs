@@ -1,0 +1,185 @@
+//! Media types of image documents and blobs (image-spec media-types.md; containerd core/images/mediatypes.go).
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A media type, with the ones that ctrsh knows as variants and all others kept as they came.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum MediaType {
+    /// `application/vnd.oci.image.index.v1+json`.
+    OciIndex,
+    /// `application/vnd.oci.image.manifest.v1+json`.
+    OciManifest,
+    /// `application/vnd.oci.image.config.v1+json`.
+    OciConfig,
+    /// `application/vnd.docker.distribution.manifest.list.v2+json`.
+    DockerList,
+    /// `application/vnd.docker.distribution.manifest.v2+json`.
+    DockerManifest,
+    /// `application/vnd.docker.container.image.v1+json`.
+    DockerConfig,
+    /// `application/vnd.docker.distribution.manifest.v1+json` or `…+prettyjws`.
+    DockerSchema1,
+    /// A filesystem layer.
+    Layer(Layer),
+    /// Anything else: an artifact, an attestation, an unknown type.
+    Other(Box<str>),
+}
+
+/// A layer's media type, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Layer {
+    text: Box<str>,
+    /// How the tar is compressed, as far as the type says; Docker's plain type may hold compressed bytes all the same.
+    pub compression: Compression,
+    /// Whether the layer may not be pushed (foreign or nondistributable).
+    pub nondistributable: bool,
+    /// Whether the layer is encrypted (ocicrypt).
+    pub encrypted: bool,
+}
+
+/// How a layer or archive is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl MediaType {
+    /// What to send as `Accept` when asking for a manifest, in order of preference.
+    pub const ACCEPT: &'static str = "application/vnd.docker.distribution.manifest.v2+json, \
+         application/vnd.docker.distribution.manifest.list.v2+json, \
+         application/vnd.oci.image.manifest.v1+json, \
+         application/vnd.oci.image.index.v1+json, */*";
+
+    /// Reads a media type, dropping parameters such as `; charset=utf-8`.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let text = text.split(';').next().unwrap_or_default().trim();
+        match text {
+            "application/vnd.oci.image.index.v1+json" => Self::OciIndex,
+            "application/vnd.oci.image.manifest.v1+json" => Self::OciManifest,
+            "application/vnd.oci.image.config.v1+json" => Self::OciConfig,
+            "application/vnd.docker.distribution.manifest.list.v2+json" => Self::DockerList,
+            "application/vnd.docker.distribution.manifest.v2+json" => Self::DockerManifest,
+            "application/vnd.docker.container.image.v1+json" => Self::DockerConfig,
+            "application/vnd.docker.distribution.manifest.v1+json"
+            | "application/vnd.docker.distribution.manifest.v1+prettyjws" => Self::DockerSchema1,
+            _ => Layer::parse(text).map_or_else(|| Self::Other(text.into()), Self::Layer),
+        }
+    }
+
+    /// Returns the text on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::OciIndex => "application/vnd.oci.image.index.v1+json",
+            Self::OciManifest => "application/vnd.oci.image.manifest.v1+json",
+            Self::OciConfig => "application/vnd.oci.image.config.v1+json",
+            Self::DockerList => "application/vnd.docker.distribution.manifest.list.v2+json",
+            Self::DockerManifest => "application/vnd.docker.distribution.manifest.v2+json",
+            Self::DockerConfig => "application/vnd.docker.container.image.v1+json",
+            Self::DockerSchema1 => "application/vnd.docker.distribution.manifest.v1+json",
+            Self::Layer(layer) => &layer.text,
+            Self::Other(text) => text,
+        }
+    }
+
+    /// Returns whether it names a list of manifests.
+    #[must_use]
+    pub fn is_index(&self) -> bool {
+        matches!(self, Self::OciIndex | Self::DockerList)
+    }
+
+    /// Returns whether it names one image's manifest.
+    #[must_use]
+    pub fn is_manifest(&self) -> bool {
+        matches!(self, Self::OciManifest | Self::DockerManifest)
+    }
+
+    /// Returns whether it names an image config. Some old images call theirs `application/octet-stream`.
+    #[must_use]
+    pub fn is_config(&self) -> bool {
+        matches!(self, Self::OciConfig | Self::DockerConfig)
+    }
+
+    /// Returns whether it names a filesystem layer.
+    #[must_use]
+    pub fn is_layer(&self) -> bool {
+        matches!(self, Self::Layer(_))
+    }
+}
+
+impl Layer {
+    fn parse(text: &str) -> Option<Self> {
+        let (rest, nondistributable) = [
+            ("application/vnd.docker.image.rootfs.diff.tar", false),
+            ("application/vnd.docker.image.rootfs.foreign.diff.tar", true),
+            ("application/vnd.oci.image.layer.v1.tar", false),
+            ("application/vnd.oci.image.layer.nondistributable.v1.tar", true),
+        ]
+        .into_iter()
+        .find_map(|(prefix, foreign)| Some((text.strip_prefix(prefix)?, foreign)))?;
+        let (rest, encrypted) = rest.strip_suffix("+encrypted").map_or((rest, false), |rest| (rest, true));
+        let compression = match rest {
+            "" => Compression::None,
+            ".gzip" | "+gzip" => Compression::Gzip,
+            ".zstd" | "+zstd" => Compression::Zstd,
+            _ => return None,
+        };
+        Some(Self { text: text.into(), compression, nondistributable, encrypted })
+    }
+}
+
+impl fmt::Display for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for MediaType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for MediaType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::parse(&std::borrow::Cow::<'de, str>::deserialize(deserializer)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_types_survive_a_round_trip() {
+        for text in [
+            "application/vnd.oci.image.index.v1+json",
+            "application/vnd.docker.distribution.manifest.v2+json",
+            "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            "application/vnd.oci.image.layer.v1.tar+zstd",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+            "application/vnd.in-toto+json",
+        ] {
+            assert_eq!(MediaType::parse(text).as_str(), text);
+        }
+        assert_eq!(MediaType::parse("application/vnd.oci.image.index.v1+json; charset=utf-8"), MediaType::OciIndex);
+    }
+
+    #[test]
+    fn layers_are_taken_apart() {
+        let MediaType::Layer(layer) = MediaType::parse("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
+        else {
+            panic!("not a layer");
+        };
+        assert!(layer.nondistributable);
+        assert_eq!(layer.compression, Compression::Gzip);
+    }
+}

@@ -1,0 +1,111 @@
+//! The two traits that all image movement goes through.
+//!
+//! A registry repository, a containerd namespace, a Docker Engine, an OCI layout and an archive are each a source, a sink
+//! or both. `ops::copy` moves an image graph from any source to any sink and is the only caller of these methods.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use super::Descriptor;
+use crate::kind::BoxFailure;
+
+/// What an endpoint answers.
+pub type Result<T> = std::result::Result<T, BoxFailure>;
+
+/// The bytes of a blob, from an offset to its end.
+pub struct BlobReader {
+    /// Where the bytes begin. At most the offset asked for; the caller drops what it has already.
+    pub start: u64,
+    /// The bytes. The stream may fail at any item; the caller then opens the blob again where it stopped.
+    pub stream: BoxStream<'static, Result<Bytes>>,
+}
+
+/// Somewhere that images come from.
+#[async_trait]
+pub trait ImageSource: Send + Sync {
+    /// Returns what messages call it, such as `registry.example/team/app`.
+    fn name(&self) -> String;
+
+    /// Finds what a reference points to now.
+    async fn resolve(&self) -> Result<Descriptor>;
+
+    /// Reads a manifest or index whole. The bytes have the descriptor's digest.
+    async fn manifest(&self, descriptor: &Descriptor) -> Result<Bytes>;
+
+    /// Opens a blob for reading at an offset. The bytes are not verified: whoever writes them does that.
+    async fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobReader>;
+
+    /// Returns the registry and repository that blobs come from, when they come from a registry.
+    ///
+    /// A sink in the same registry can mount them; a containerd sink notes it as the blob's `distribution.source`.
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
+
+    /// Returns the repositories of a registry that are known to hold a blob, the most likely first.
+    async fn mount_candidates(&self, _registry: &str, _descriptor: &Descriptor) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A repository of a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// `HOST[:PORT]`.
+    pub registry: String,
+    /// The repository within it.
+    pub repository: String,
+}
+
+/// Somewhere that images go to.
+#[async_trait]
+pub trait ImageSink: Send + Sync {
+    /// Returns what messages call it.
+    fn name(&self) -> String;
+
+    /// Returns whether the content is there already, and keeps it from being collected until the sink is finished.
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool>;
+
+    /// Returns the digest that a reference points to now, so that an equal image costs one request.
+    async fn current(&self) -> Result<Option<Descriptor>>;
+
+    /// Tries to take the blob from another repository of the same registry, without moving a byte.
+    async fn mount(&self, _descriptor: &Descriptor, _from: &Origin) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Opens a blob for writing. `None` means that it came to be there in the meantime.
+    async fn write(&self, descriptor: &Descriptor, labels: &Labels) -> Result<Option<Box<dyn BlobWriter>>>;
+
+    /// Stores a manifest or index by its exact bytes, after all that it points to.
+    async fn put_manifest(&self, descriptor: &Descriptor, bytes: Bytes, labels: &Labels) -> Result<()>;
+
+    /// Points the sink's reference to the root, last of all.
+    async fn finish(&self, root: &Descriptor) -> Result<()>;
+
+    /// Returns whether a writer checks the digest itself when it commits, so that the copy need not hash as well.
+    fn verifies(&self) -> bool;
+}
+
+/// Labels to be stored with content, where the sink has such a thing.
+pub type Labels = std::collections::BTreeMap<String, String>;
+
+/// One blob on its way into a sink.
+#[async_trait]
+pub trait BlobWriter: Send {
+    /// Returns how many bytes the sink has acknowledged: where a reader has to begin.
+    fn offset(&self) -> u64;
+
+    /// Takes the next bytes, in order. May return before they are acknowledged.
+    async fn write(&mut self, bytes: Bytes) -> Result<()>;
+
+    /// Waits until all is stored and makes it a blob.
+    ///
+    /// # Errors
+    /// A failure of kind `integrity` when the bytes are not those of the descriptor; nothing of them is kept then.
+    async fn commit(self: Box<Self>) -> Result<()>;
+
+    /// Lets go. With `discard` nothing of the bytes is kept; without, the sink keeps them for a later resume if it can.
+    async fn close(self: Box<Self>, discard: bool) -> Result<()>;
+}

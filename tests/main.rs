@@ -1,0 +1,3 @@
+//! The suite: real daemons, real registries, real containers.
+
+fn main() {}
