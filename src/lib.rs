@@ -8,6 +8,7 @@
 //!
 //! A module may use modules to its right and none to its left; `tests/tidy.rs` holds that.
 
+pub mod containerd;
 pub mod grant;
 pub mod kind;
 pub mod oci;

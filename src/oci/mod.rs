@@ -16,6 +16,7 @@ pub mod store;
 pub use config::ImageConfig;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
+pub(crate) use error::excerpt;
 pub use error::Error;
 pub use manifest::{Index, Manifest, Parsed};
 pub use media_type::MediaType;
