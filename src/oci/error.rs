@@ -30,6 +30,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// An option of a container that cannot be used.
+    #[error("{option} '{value}' cannot be used: {reason}")]
+    Option {
+        /// The option's name.
+        option: &'static str,
+        /// Its value, shortened.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A manifest, index or config that cannot be used.
     #[error("{what} {digest} cannot be used: {reason}")]
     Document {
@@ -71,7 +81,7 @@ pub enum Error {
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Digest { .. } | Self::Reference { .. } | Self::Platform { .. } => Kind::Usage,
+            Self::Digest { .. } | Self::Reference { .. } | Self::Platform { .. } | Self::Option { .. } => Kind::Usage,
             Self::NoPlatform { .. } => Kind::NotFound,
             Self::Document { .. } | Self::Schema1 { .. } | Self::Mismatch { .. } => Kind::Integrity,
         }
@@ -91,9 +101,14 @@ impl Failure for Error {
             Self::Mismatch { .. } => {
                 Some("what was fetched is damaged or not what was asked for; nothing was kept".into())
             }
-            Self::NoPlatform { .. } | Self::Document { .. } => None,
+            Self::NoPlatform { .. } | Self::Document { .. } | Self::Option { .. } => None,
         }
     }
+}
+
+/// Makes the error of an option that cannot be used.
+pub(crate) fn refuse(option: &'static str, value: &str, reason: impl Into<String>) -> Error {
+    Error::Option { option, value: excerpt(value), reason: reason.into() }
 }
 
 /// Shortens and escapes text from outside, so that it fits a message and cannot command a terminal.

@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod media_type;
 pub mod platform;
 pub mod reference;
+pub mod spec;
 pub mod store;
 
 pub use config::ImageConfig;
@@ -22,3 +23,4 @@ pub use manifest::{Index, Manifest, Parsed};
 pub use media_type::MediaType;
 pub use platform::{Matcher, Platform};
 pub use reference::Reference;
+pub use spec::Spec;

@@ -1,0 +1,183 @@
+//! What a container takes from its host.
+
+use super::default::{CAPABILITIES, MASKED_PATHS, NAMESPACES};
+use super::runtime::{Device, Mount, Spec};
+
+/// What the machine has that options refer to, looked up by whoever builds a spec.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Its host name, which `net_host` passes on.
+    pub hostname: String,
+    /// The capabilities that can be given away, which `privileged` gives.
+    pub capabilities: Vec<String>,
+    /// Its device nodes, which `privileged` gives.
+    pub devices: Vec<Device>,
+}
+
+/// Capabilities beyond the default ones that reach no further than the container's own namespaces and limits.
+const HARMLESS: [&str; 5] = ["CAP_NET_ADMIN", "CAP_NET_BROADCAST", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_LEASE"];
+
+/// Returns whether a mount shows nothing that the host has too, or only for reading what every container sees.
+fn is_contained(mount: &Mount) -> bool {
+    let bind = mount.options.iter().any(|option| option == "bind" || option == "rbind");
+    let read_only = || mount.options.iter().rev().find(|o| *o == "ro" || *o == "rw").is_some_and(|o| o == "ro");
+    !bind
+        && match mount.kind.as_str() {
+            "proc" | "tmpfs" | "devpts" | "mqueue" => true,
+            "sysfs" | "cgroup" | "cgroup2" => read_only(),
+            _ => false,
+        }
+}
+
+/// Returns by what a container of this spec reaches its host, if by anything.
+///
+/// It judges the finished spec and not the options, so that a spec from a file is held to the same.
+#[must_use]
+pub fn host_reach(spec: &Spec) -> Option<&'static str> {
+    let Some(linux) = &spec.linux else { return Some("has no Linux isolation") };
+    if spec.hooks.is_some() {
+        return Some("runs hooks on the host");
+    }
+    if spec.root.as_ref().is_none_or(|root| root.path != "rootfs") {
+        return Some("has a folder of the host as root filesystem");
+    }
+    if !spec.mounts.iter().all(is_contained) {
+        return Some("mounts paths of the host");
+    }
+    if linux.namespaces.iter().any(|namespace| !namespace.path.is_empty()) {
+        return Some("joins a namespace");
+    }
+    if !NAMESPACES.iter().all(|kind| linux.namespaces.iter().any(|namespace| namespace.kind == *kind)) {
+        return Some("shares a namespace with the host");
+    }
+    let rules = linux.resources.iter().flat_map(|resources| &resources.devices);
+    if !linux.devices.is_empty() || rules.clone().any(|rule| rule.allow && rule.major.is_none()) {
+        return Some("uses devices of the host");
+    }
+    // Without the rule that denies every device, those not named are allowed.
+    if !rules.clone().any(|rule| !rule.allow && rule.major.is_none() && rule.access == super::default::RWM) {
+        return Some("uses devices of the host");
+    }
+    let capabilities = spec.process.iter().flat_map(|process| &process.capabilities);
+    let mut given = capabilities.flat_map(|sets| sets.bounding.iter().chain(&sets.effective).chain(&sets.permitted));
+    if given.any(|name| !CAPABILITIES.contains(&name.as_str()) && !HARMLESS.contains(&name.as_str())) {
+        return Some("has capabilities that reach the host");
+    }
+    // The powercap files are left out: specs of older tools do not hide them.
+    let hidden = |path: &&str| path.ends_with("powercap") || linux.masked_paths.iter().any(|masked| masked == path);
+    if !MASKED_PATHS.iter().all(|path| hidden(&path)) || linux.readonly_paths.iter().all(|path| path != "/proc/sys") {
+        return Some("sees files of the kernel that are hidden from containers");
+    }
+    if !matches!(linux.rootfs_propagation.as_str(), "" | "private" | "rprivate" | "slave" | "rslave") {
+        return Some("passes its mounts on to the host");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::default::mount;
+    use super::super::{Basis, MountOption, NamespaceJoin, SpecOptions, UserFiles, build};
+    use super::*;
+
+    fn reach(options: &SpecOptions) -> Option<&'static str> {
+        let host = HostFacts { hostname: "h".into(), capabilities: vec!["CAP_SYS_ADMIN".into()], devices: Vec::new() };
+        let basis = Basis { namespace: "default", id: "x", image: None, users: &UserFiles::None, host: &host };
+        host_reach(&build(&basis, options).unwrap())
+    }
+
+    fn options() -> SpecOptions {
+        SpecOptions { command: Some(vec!["true".into()]), ..SpecOptions::default() }
+    }
+
+    #[test]
+    fn an_ordinary_container_does_not_reach_its_host() {
+        assert_eq!(reach(&options()), None);
+        let tmpfs = MountOption { kind: "tmpfs".into(), source: "t".into(), destination: "/x".into(), options: vec![] };
+        let more = SpecOptions {
+            tty: true,
+            read_only: true,
+            hostname: Some("inside".into()),
+            memory_limit: Some(1 << 20),
+            cpus: Some(0.5),
+            cap_add: vec!["CAP_NET_ADMIN".into()],
+            cap_drop: vec!["CAP_KILL".into()],
+            seccomp: true,
+            mounts: vec![tmpfs],
+            allow_new_privs: true,
+            ..options()
+        };
+        assert_eq!(reach(&more), None);
+    }
+
+    #[test]
+    fn what_reaches_the_host_is_named() {
+        let mount = |kind: &str, source: &str, options: &[&str]| SpecOptions {
+            mounts: vec![MountOption {
+                kind: kind.into(),
+                source: source.into(),
+                destination: "/x".into(),
+                options: options.iter().map(|o| (*o).into()).collect(),
+            }],
+            ..self::options()
+        };
+        let join = NamespaceJoin { kind: "network".into(), path: "/proc/1/ns/net".into() };
+        let device = Device {
+            path: "/dev/fuse".into(),
+            kind: "c".into(),
+            major: 10,
+            minor: 229,
+            file_mode: None,
+            uid: None,
+            gid: None,
+        };
+        for (reason, options) in [
+            ("mounts paths of the host", mount("bind", "/tmp", &["rbind"])),
+            ("mounts paths of the host", mount("none", "/tmp", &["bind", "ro"])),
+            ("mounts paths of the host", mount("overlay", "overlay", &["lowerdir=/:/etc"])),
+            ("mounts paths of the host", mount("ext4", "/dev/sda", &[])),
+            ("mounts paths of the host", mount("sysfs", "sysfs", &["rw"])),
+            ("mounts paths of the host", SpecOptions { net_host: true, ..self::options() }),
+            ("joins a namespace", SpecOptions { with_ns: vec![join], ..self::options() }),
+            ("uses devices of the host", SpecOptions { devices: vec![device], ..self::options() }),
+            (
+                "has capabilities that reach the host",
+                SpecOptions { cap_add: vec!["CAP_SYS_ADMIN".into()], ..self::options() },
+            ),
+            (
+                "has a folder of the host as root filesystem",
+                SpecOptions { rootfs: Some("/srv".into()), ..self::options() },
+            ),
+            (
+                "passes its mounts on to the host",
+                SpecOptions { rootfs_propagation: Some("rshared".into()), ..self::options() },
+            ),
+            ("has no Linux isolation", SpecOptions { config: Some(Spec::default()), ..self::options() }),
+        ] {
+            assert_eq!(reach(&options), Some(reason), "{options:?}");
+        }
+        assert!(reach(&SpecOptions { privileged: true, ..self::options() }).is_some());
+    }
+
+    #[test]
+    fn a_spec_from_a_file_is_held_to_the_same() {
+        let spec = || super::super::default_spec("default", "x");
+        let from = |spec: Spec| reach(&SpecOptions { config: Some(spec), ..SpecOptions::default() });
+        assert_eq!(from(spec()), None);
+        let mut hooked = spec();
+        hooked.hooks = Some(serde_json::json!({"prestart": []}));
+        assert_eq!(from(hooked), Some("runs hooks on the host"));
+        let mut shared = spec();
+        shared.linux.as_mut().unwrap().namespaces.retain(|n| n.kind != "pid");
+        assert_eq!(from(shared), Some("shares a namespace with the host"));
+        let mut open = spec();
+        open.linux.as_mut().unwrap().resources = None;
+        assert_eq!(from(open), Some("uses devices of the host"));
+        let mut bare = spec();
+        bare.linux.as_mut().unwrap().masked_paths.clear();
+        assert_eq!(from(bare), Some("sees files of the kernel that are hidden from containers"));
+        let mut bound = spec();
+        bound.mounts.push(mount("/x", "", "/etc", &["rbind"]));
+        assert_eq!(from(bound), Some("mounts paths of the host"));
+    }
+}
