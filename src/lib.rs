@@ -12,3 +12,4 @@ pub mod containerd;
 pub mod grant;
 pub mod kind;
 pub mod oci;
+pub mod sandbox;

@@ -1,3 +1,20 @@
-//! The suite: real daemons, real registries, real containers.
+//! The suite: real daemons, real registries, real containers, in one binary so that they are started once.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::exit)]
 
-fn main() {}
+mod harness;
+mod sandbox;
+mod tidy;
+
+use harness::Env;
+
+fn main() {
+    let arguments = libtest_mimic::Arguments::from_args();
+    let env = Env::new();
+    let mut trials = Vec::new();
+    trials.extend(harness::self_check::trials(&env));
+    trials.extend(sandbox::trials(&env));
+    trials.extend(tidy::trials());
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    env.stop();
+    conclusion.exit();
+}

@@ -1,0 +1,108 @@
+//! What an operation may leave behind, as lists to compare before and after.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use super::env::Env;
+
+/// What there is in a namespace and on the machine for the shared containerd.
+///
+/// Take one before and one after, and compare with `assert_eq!`; to leave out what is meant to stay, clear its list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftovers {
+    pub images: BTreeSet<String>,
+    pub containers: BTreeSet<String>,
+    pub tasks: BTreeSet<String>,
+    pub snapshots: BTreeSet<String>,
+    pub leases: BTreeSet<String>,
+    pub ingests: BTreeSet<String>,
+    /// FIFOs below the homes and temporary folders of the suite's ctrsh processes.
+    pub fifos: BTreeSet<PathBuf>,
+    /// Mount points of this namespace's tasks, and of the suite's folder.
+    pub mounts: BTreeSet<String>,
+    /// Pids of the shims of this namespace.
+    pub shims: BTreeSet<u32>,
+}
+
+impl Leftovers {
+    /// Looks.
+    pub fn of(env: &Env, namespace: &str) -> Self {
+        let list = |arguments: &[&str]| -> BTreeSet<String> {
+            let lines = env.ctr(&[["-n", namespace].as_slice(), arguments].concat()).lines();
+            lines.iter().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+        };
+        let without_head = |mut set: BTreeSet<String>, head: &str| {
+            set.remove(head);
+            set
+        };
+        Self {
+            images: list(&["images", "ls", "-q"]),
+            containers: list(&["containers", "ls", "-q"]),
+            tasks: list(&["tasks", "ls", "-q"]),
+            snapshots: without_head(list(&["snapshots", "ls"]), "KEY"),
+            leases: list(&["leases", "ls", "-q"]),
+            ingests: without_head(list(&["content", "active"]), "REF"),
+            fifos: fifos(env.folder()),
+            mounts: mounts(env, namespace),
+            shims: shims(env, namespace),
+        }
+    }
+}
+
+/// Counts the descriptors that a process has open.
+pub fn open_descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Counts the threads of a process.
+pub fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}
+
+/// Lists the mount points whose path has a text in it.
+pub fn mounts_with(text: &str) -> BTreeSet<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    points.filter(|point| point.contains(text)).map(str::to_owned).collect()
+}
+
+/// Lists the processes whose command line has a text in it, without this one.
+pub fn processes_with(text: &str) -> BTreeSet<u32> {
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let matches = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).replace('\0', " ").contains(text)
+    };
+    pids.filter(|pid| *pid != std::process::id()).filter(matches).collect()
+}
+
+fn mounts(env: &Env, namespace: &str) -> BTreeSet<String> {
+    let tasks = env.sandbox_folder().join("state/io.containerd.runtime.v2.task").join(namespace);
+    let mut found = mounts_with(&tasks.to_string_lossy());
+    found.extend(mounts_with(&env.folder().to_string_lossy()));
+    found
+}
+
+fn shims(env: &Env, namespace: &str) -> BTreeSet<u32> {
+    let socket = env.socket().to_string_lossy().into_owned();
+    let of_namespace = processes_with(&format!("-namespace {namespace} "));
+    processes_with(&format!("-address {socket}")).intersection(&of_namespace).copied().collect()
+}
+
+fn fifos(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_fifo() {
+                found.insert(entry.path());
+            }
+        }
+    }
+    found
+}
