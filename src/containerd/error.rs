@@ -340,8 +340,8 @@ impl fmt::Display for NoConnection {
 impl StdError for NoConnection {}
 
 /// Returns the mapping of a failed call's status, for `map_err`: `failed("get image", name)`.
-pub(crate) fn failed(action: &'static str, subject: &str) -> impl Fn(Status) -> Error {
-    move |status| Error::from_status(action, subject, &status)
+pub(crate) fn failed<S: AsRef<str>>(action: &'static str, subject: S) -> impl Fn(Status) -> Error + use<S> {
+    move |status| Error::from_status(action, subject.as_ref(), &status)
 }
 
 fn is_transport(error: &(dyn StdError + 'static)) -> bool {

@@ -26,10 +26,16 @@ use crate::grant::Grant;
 
 pub mod access;
 mod connect;
+pub mod content;
+pub mod diff;
 mod error;
 pub mod guard;
 pub mod identifier;
 pub mod images;
+pub mod introspection;
+pub mod leases;
+pub mod namespaces;
+pub mod snapshots;
 pub mod version;
 mod wire;
 
