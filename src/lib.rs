@@ -12,4 +12,6 @@ pub mod containerd;
 pub mod grant;
 pub mod kind;
 pub mod oci;
+pub mod ops;
 pub mod sandbox;
+pub mod script;

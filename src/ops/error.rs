@@ -1,0 +1,240 @@
+//! What can go wrong in an operation.
+
+use crate::grant::{Access, Refused};
+use crate::kind::{BoxFailure, Failure, Kind};
+use crate::{containerd, oci};
+
+/// What every operation returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A change failed; the source says why.
+    #[error("{operation} {subject}: {source}")]
+    Failed {
+        /// The verb, as scripts call it.
+        operation: &'static str,
+        /// What it was done to.
+        subject: String,
+        /// The reason.
+        #[source]
+        source: Box<Error>,
+    },
+    /// An endpoint failed.
+    #[error("{0}")]
+    Endpoint(BoxFailure),
+    /// The plan has a step that the grant does not allow.
+    #[error("{operation} {subject} needs '{access}' access to {to}, which was not granted")]
+    Denied {
+        /// The verb.
+        operation: &'static str,
+        /// What it was to be done to.
+        subject: String,
+        /// The class that is missing.
+        access: Access,
+        /// The daemon, registry or path that the step would change.
+        to: String,
+    },
+    /// The user was asked and said no.
+    #[error("{operation} {subject}: not confirmed, nothing was changed")]
+    NotConfirmed {
+        /// The verb.
+        operation: &'static str,
+        /// What it was to be done to.
+        subject: String,
+    },
+    /// There is no such thing.
+    #[error("no such {what}: {name}")]
+    NotFound {
+        /// The noun: image, container, …
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// A name that exists and is close.
+        nearest: Option<String>,
+        /// What would make it exist.
+        cure: Option<String>,
+    },
+    /// The name is taken.
+    #[error("{what} {name} already exists")]
+    AlreadyExists {
+        /// The noun.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What to do about it.
+        cure: Option<String>,
+    },
+    /// It is in a state that forbids the call.
+    #[error("{what} {name} {state}")]
+    Conflict {
+        /// The noun.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Its state, as the rest of a sentence: `is running`.
+        state: String,
+        /// What to do about it.
+        cure: Option<String>,
+    },
+    /// An argument or option cannot be used.
+    #[error("{name} {problem}")]
+    Argument {
+        /// The argument or option, with its value where that helps.
+        name: String,
+        /// What is wrong, as the rest of a sentence.
+        problem: String,
+        /// What would be right.
+        cure: Option<String>,
+    },
+    /// Content that an image needs is missing here.
+    #[error("{image} is incomplete here: {missing}")]
+    Incomplete {
+        /// The image.
+        image: String,
+        /// What is missing.
+        missing: String,
+    },
+    /// A local file could not be used.
+    #[error("{attempted} {path}: {source}")]
+    File {
+        /// What was attempted: `read`, `write`, `mount`, …
+        attempted: &'static str,
+        /// The path.
+        path: String,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// It took longer than allowed.
+    #[error("{attempted} took longer than {}", humantime::format_duration(*.limit))]
+    Timeout {
+        /// What was attempted.
+        attempted: String,
+        /// The limit.
+        limit: std::time::Duration,
+    },
+    /// The user stopped it.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    /// Says that a thing does not exist, with the nearest of the names that do.
+    pub fn not_found<'a>(what: &'static str, name: &str, existing: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::NotFound { what, name: name.to_owned(), nearest: nearest(name, existing), cure: None }
+    }
+
+    /// Says that an argument or option cannot be used.
+    pub fn argument(name: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Argument { name: name.into(), problem: problem.into(), cure: None }
+    }
+
+    /// Returns the innermost failure's verb and subject, for error objects and the audit line.
+    #[must_use]
+    pub fn context(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Failed { operation, subject, .. }
+            | Self::Denied { operation, subject, .. }
+            | Self::NotConfirmed { operation, subject } => Some((operation, subject)),
+            _ => None,
+        }
+    }
+}
+
+/// Finds the name closest to a misspelt one, when one is close enough to be meant.
+#[must_use]
+pub fn nearest<'a>(name: &str, existing: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    existing
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Failed { source, .. } => source.kind(),
+            Self::Endpoint(failure) => failure.kind(),
+            Self::Denied { .. } => Kind::Denied,
+            Self::NotConfirmed { .. } | Self::Cancelled => Kind::Cancelled,
+            Self::NotFound { .. } => Kind::NotFound,
+            Self::AlreadyExists { .. } => Kind::AlreadyExists,
+            Self::Conflict { .. } => Kind::Conflict,
+            Self::Argument { .. } => Kind::Usage,
+            Self::Incomplete { .. } => Kind::Integrity,
+            Self::Timeout { .. } => Kind::Timeout,
+            Self::File { source, .. } => match source.kind() {
+                std::io::ErrorKind::NotFound => Kind::NotFound,
+                std::io::ErrorKind::AlreadyExists => Kind::AlreadyExists,
+                std::io::ErrorKind::PermissionDenied => Kind::Denied,
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::NoSpace,
+                _ => Kind::Internal,
+            },
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Failed { source, .. } => source.hint(),
+            Self::Endpoint(failure) => failure.hint(),
+            Self::Denied { access, to, .. } => {
+                Some(format!("run it with --allow …,{access} or, for this target alone, {access}={to}"))
+            }
+            Self::NotFound { nearest, cure, .. } => {
+                nearest.as_ref().map(|name| format!("did you mean {name}?")).or_else(|| cure.clone())
+            }
+            Self::AlreadyExists { cure, .. } | Self::Conflict { cure, .. } | Self::Argument { cure, .. } => {
+                cure.clone()
+            }
+            Self::Incomplete { .. } => Some("pull it again for the platforms that are needed".into()),
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some("run it as a user who may, most often root".into())
+            }
+            Self::NotConfirmed { .. } | Self::Timeout { .. } | Self::Cancelled | Self::File { .. } => None,
+        }
+    }
+
+    fn retryable(&self) -> bool {
+        match self {
+            Self::Failed { source, .. } => source.retryable(),
+            Self::Endpoint(failure) => failure.retryable(),
+            other => other.kind().is_temporary(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::Failed { source, .. } => source.retry_after(),
+            Self::Endpoint(failure) => failure.retry_after(),
+            _ => None,
+        }
+    }
+}
+
+impl From<BoxFailure> for Error {
+    fn from(failure: BoxFailure) -> Self {
+        if failure.kind() == Kind::Cancelled { Self::Cancelled } else { Self::Endpoint(failure) }
+    }
+}
+
+impl From<containerd::Error> for Error {
+    fn from(error: containerd::Error) -> Self {
+        BoxFailure::from(error).into()
+    }
+}
+
+impl From<oci::Error> for Error {
+    fn from(error: oci::Error) -> Self {
+        BoxFailure::from(error).into()
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        BoxFailure::from(refused).into()
+    }
+}

@@ -1,0 +1,66 @@
+//! The one path of changes: plan, permission, confirmation, dry run, apply, audit.
+
+use async_trait::async_trait;
+
+use crate::ops::Context;
+use crate::ops::error::{Error, Result};
+use crate::ops::plan::Plan;
+
+/// A change: what it would do, and doing it.
+///
+/// `plan` runs with clients that refuse every write, so it can only look; what it finds it may keep in `self` for `apply`.
+#[async_trait]
+pub trait Operation: Send {
+    /// What the call returns.
+    type Output: Send;
+
+    /// The verb, as scripts call it.
+    const NAME: &'static str;
+
+    /// Returns what the verb is done to, for messages and the audit line.
+    fn subject(&self) -> String;
+
+    /// Works out the steps, and the value that a dry run returns.
+    async fn plan(&mut self, ctx: &Context) -> Result<Plan<Self::Output>>;
+
+    /// Does it.
+    async fn apply(self, ctx: &Context) -> Result<Self::Output>;
+}
+
+/// Runs a change, or only plans it when the context is a dry run.
+///
+/// # Errors
+/// [`Error::Denied`] when a step needs access that the grant lacks, [`Error::NotConfirmed`] when the user was asked and
+/// said no, else [`Error::Failed`] with the reason.
+pub async fn execute<O: Operation>(ctx: &Context, mut operation: O) -> Result<O::Output> {
+    let subject = operation.subject();
+    let failed = |source| wrap(O::NAME, &subject, source);
+    let plan = operation.plan(&ctx.planning()).await.map_err(failed)?;
+    if let Some(step) = plan.steps.iter().find(|step| !ctx.grant().allow().covers(step.access, &step.target)) {
+        return Err(Error::Denied { operation: O::NAME, subject, access: step.access, to: step.target.clone() });
+    }
+    if ctx.is_dry_run() {
+        ctx.progress().planned(O::NAME, &subject, &plan.steps);
+        ctx.overlay().record(plan.effects);
+        return Ok(plan.preview);
+    }
+    if plan.deletions() > 1 && !ctx.confirm(O::NAME, &subject, &plan.steps) {
+        return Err(Error::NotConfirmed { operation: O::NAME, subject });
+    }
+    let steps = plan.steps;
+    let result = operation.apply(ctx).await;
+    if let Some(audit) = ctx.audit()
+        && !steps.is_empty()
+    {
+        audit.record(O::NAME, &subject, &steps, result.as_ref().map(|_| ()))?;
+    }
+    result.map_err(|source| wrap(O::NAME, &subject, source))
+}
+
+/// Says what was attempted on what, once: a change within a change keeps the inner words.
+fn wrap(operation: &'static str, subject: &str, source: Error) -> Error {
+    match source {
+        Error::Failed { .. } | Error::Denied { .. } | Error::NotConfirmed { .. } | Error::Cancelled => source,
+        source => Error::Failed { operation, subject: subject.to_owned(), source: Box::new(source) },
+    }
+}

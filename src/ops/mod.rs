@@ -1,0 +1,262 @@
+//! The operations: one verb a file, named as scripts name it.
+//!
+//! A *read* is an async function from a [`Context`] and arguments to a value. A *change* is an [`Operation`] with a plan
+//! and an apply, and runs only through [`execute`]. Operations know neither Rhai nor a terminal.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use crate::containerd;
+use crate::grant::{Access, Grant, Mode};
+
+pub mod error;
+mod execute;
+pub mod image;
+pub mod node;
+pub mod overlay;
+pub mod plan;
+pub mod policy;
+pub mod progress;
+
+pub use error::{Error, Result};
+pub use execute::{Operation, execute};
+pub use overlay::{Effect, Overlay, Seen};
+pub use plan::{Plan, Step};
+pub use policy::{Audit, Confirm};
+pub use progress::{Level, Meter, Progress};
+
+/// A daemon that is connected to when it is first needed, and once.
+#[derive(Clone)]
+pub struct Daemon(Arc<DaemonInner>);
+
+struct DaemonInner {
+    endpoint: containerd::Endpoint,
+    options: containerd::ConnectOptions,
+    node: OnceCell<containerd::Node>,
+}
+
+impl Daemon {
+    /// Names a daemon without connecting.
+    #[must_use]
+    pub fn new(endpoint: containerd::Endpoint, options: containerd::ConnectOptions) -> Self {
+        Self(Arc::new(DaemonInner { endpoint, options, node: OnceCell::new() }))
+    }
+
+    /// Returns where the daemon listens.
+    #[must_use]
+    pub fn endpoint(&self) -> &containerd::Endpoint {
+        &self.0.endpoint
+    }
+
+    /// Returns the connection, making it at the first call. A failed attempt is tried again by the next call.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn node(&self) -> Result<containerd::Node> {
+        let connect = || containerd::connect(self.0.endpoint.clone(), self.0.options);
+        Ok(self.0.node.get_or_try_init(connect).await?.clone())
+    }
+}
+
+/// A namespace of a daemon: where calls act, and where an object belongs.
+#[derive(Clone)]
+pub struct Place {
+    /// The daemon.
+    pub daemon: Daemon,
+    /// The namespace.
+    pub namespace: Arc<str>,
+}
+
+/// What an operation runs in: where, under which grant, and with what it shares with all others.
+#[derive(Clone)]
+pub struct Context {
+    place: Place,
+    grant: Grant,
+    overlay: Arc<Overlay>,
+    shared: Arc<Shared>,
+}
+
+/// What all operations of a process share.
+pub struct Shared {
+    /// Shows progress and plans.
+    pub progress: Arc<dyn Progress>,
+    /// Asks the user.
+    pub confirm: Arc<dyn Confirm>,
+    /// Writes down changes.
+    pub audit: Option<Audit>,
+    /// Choices that flags, environment and the configuration file made.
+    pub settings: Settings,
+}
+
+/// Choices that hold unless a call's options say otherwise.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The snapshotter, when not the namespace's or the daemon's default.
+    pub snapshotter: Option<String>,
+    /// Where files for running tasks go: FIFOs, sockets. Mode 0700.
+    pub run_dir: PathBuf,
+    /// Where the output of detached containers goes.
+    pub log_dir: PathBuf,
+    /// Where large temporary files go.
+    pub temp_dir: PathBuf,
+    /// The folder below which `files` access reaches.
+    pub working_dir: PathBuf,
+}
+
+impl Context {
+    /// Makes a context.
+    #[must_use]
+    pub fn new(place: Place, grant: Grant, shared: Arc<Shared>) -> Self {
+        Self { place, grant, overlay: Arc::default(), shared }
+    }
+
+    /// Returns where calls act.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Returns the place as a word: what overlay keys and messages call it.
+    #[must_use]
+    pub fn place_name(&self) -> String {
+        format!("{} {}", self.place.daemon.endpoint(), self.place.namespace)
+    }
+
+    /// Returns the namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.place.namespace
+    }
+
+    /// Returns how grants name this namespace: `containerd/NAMESPACE`.
+    #[must_use]
+    pub fn target(&self) -> String {
+        format!("containerd/{}", self.place.namespace)
+    }
+
+    /// Returns the same context somewhere else.
+    #[must_use]
+    pub fn at(&self, place: &Place) -> Self {
+        Self { place: place.clone(), ..self.clone() }
+    }
+
+    /// Returns the same context in another namespace.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: &str) -> Self {
+        self.at(&Place { namespace: namespace.into(), ..self.place.clone() })
+    }
+
+    /// Returns the same context with other shared parts, as an interpreter of its own has them.
+    #[must_use]
+    pub fn with_shared(&self, shared: Arc<Shared>) -> Self {
+        Self { shared, ..self.clone() }
+    }
+
+    /// Returns the same context under another cancel token.
+    #[must_use]
+    pub fn with_cancel(&self, cancel: CancellationToken) -> Self {
+        Self { grant: self.grant.with_cancel(cancel), ..self.clone() }
+    }
+
+    /// Returns the same context as a dry run with an overlay of its own: changes are planned, shown, and not made.
+    #[must_use]
+    pub fn dry_run(&self) -> Self {
+        Self { grant: self.grant.planning(), overlay: Arc::default(), ..self.clone() }
+    }
+
+    /// Returns the same context for planning: its clients refuse every write.
+    pub(crate) fn planning(&self) -> Self {
+        Self { grant: self.grant.planning(), ..self.clone() }
+    }
+
+    /// Returns whether changes are planned and not made.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.grant.mode() == Mode::Plan
+    }
+
+    /// Returns what may be done.
+    #[must_use]
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Returns what the dry run has planned so far.
+    #[must_use]
+    pub fn overlay(&self) -> &Overlay {
+        &self.overlay
+    }
+
+    /// Returns the choices that hold unless options say otherwise.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// Returns who shows progress.
+    #[must_use]
+    pub fn progress(&self) -> &Arc<dyn Progress> {
+        &self.shared.progress
+    }
+
+    /// Shows a remark.
+    pub fn note(&self, level: Level, text: &str) {
+        self.shared.progress.note(level, text);
+    }
+
+    pub(crate) fn audit(&self) -> Option<&Audit> {
+        self.shared.audit.as_ref()
+    }
+
+    pub(crate) fn confirm(&self, operation: &str, subject: &str, steps: &[Step]) -> bool {
+        self.shared.confirm.confirm(operation, subject, steps)
+    }
+
+    /// Returns a client for the context's place and grant.
+    ///
+    /// # Errors
+    /// Why there is no connection, or that the namespace's name cannot be one.
+    pub async fn client(&self) -> Result<containerd::Client> {
+        Ok(self.place.daemon.node().await?.client(&self.place.namespace, &self.grant)?)
+    }
+
+    /// Returns the class of access that a local path needs: `files` below the working folder, else `host`.
+    #[must_use]
+    pub fn path_access(&self, path: &std::path::Path) -> Access {
+        let root = &self.shared.settings.working_dir;
+        let path = if path.is_absolute() { path.to_owned() } else { root.join(path) };
+        // The deepest part that exists is resolved, so that neither .. nor a link leads out.
+        let mut existing = path.as_path();
+        let mut rest = Vec::new();
+        let resolved = loop {
+            if let Ok(resolved) = existing.canonicalize() {
+                break resolved;
+            }
+            match (existing.parent(), existing.file_name()) {
+                (Some(parent), Some(name)) => {
+                    rest.push(name.to_owned());
+                    existing = parent;
+                }
+                _ => return Access::Host,
+            }
+        };
+        let root = root.canonicalize().unwrap_or_else(|_| root.clone());
+        if resolved.starts_with(root) { Access::Files } else { Access::Host }
+    }
+
+    /// Decides on the use of a local path that is not part of a plan, as reading a file is not.
+    ///
+    /// # Errors
+    /// That the access was not granted.
+    pub fn check_path(&self, action: &str, path: &std::path::Path) -> Result<()> {
+        let access = self.path_access(path);
+        let subject = path.display().to_string();
+        if self.grant.allow().covers(access, &subject) {
+            return Ok(());
+        }
+        Err(crate::grant::Refused::Denied { access, action: action.to_owned(), subject }.into())
+    }
+}

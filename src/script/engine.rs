@@ -1,0 +1,83 @@
+//! A Rhai engine as ctrsh sets it up: chosen packages, limits, no `eval`, modules from where they may come from.
+//!
+//! A fresh engine is open: it imports from anywhere on disk and has no limits on operations or sizes.
+
+use std::sync::Arc;
+
+use rhai::packages::{Package, StandardPackage};
+use rhai::{Dynamic, Engine, EvalAltResult, Position};
+
+use crate::script::call::Session;
+use crate::script::catalog::Catalog;
+use crate::script::error::{Error, Thrown};
+use crate::script::resolver::Resolver;
+use crate::script::time;
+
+/// What a script may use up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Operations of the interpreter, not counting what operations on containerd do. Zero means no limit.
+    pub operations: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { operations: 50_000_000 }
+    }
+}
+
+const MAX_STRING: usize = 16 << 20;
+const MAX_ITEMS: usize = 1_000_000;
+const MAX_CALL_DEPTH: usize = 64;
+const MAX_EXPR_DEPTH: usize = 64;
+const MAX_FN_EXPR_DEPTH: usize = 32;
+const MAX_VARIABLES: usize = 10_000;
+const MAX_FUNCTIONS: usize = 1_000;
+const MAX_MODULES: usize = 64;
+
+/// Makes an engine with everything of the catalog bound.
+pub(crate) fn build(
+    catalog: &Catalog,
+    session: &Arc<Session>,
+    limits: Limits,
+    resolver: Resolver,
+    documented: bool,
+) -> Engine {
+    let mut engine = Engine::new_raw();
+    StandardPackage::new().register_into_engine(&mut engine);
+    time::bind(&mut engine);
+    for object in catalog.objects() {
+        object.register_type(&mut engine);
+    }
+    catalog.bind(&mut engine, session, documented);
+    engine
+        .set_max_operations(limits.operations)
+        .set_max_string_size(MAX_STRING)
+        .set_max_array_size(MAX_ITEMS)
+        .set_max_map_size(MAX_ITEMS)
+        .set_max_call_levels(MAX_CALL_DEPTH)
+        .set_max_expr_depths(MAX_EXPR_DEPTH, MAX_FN_EXPR_DEPTH)
+        .set_max_variables(MAX_VARIABLES)
+        .set_max_functions(MAX_FUNCTIONS)
+        .set_max_modules(MAX_MODULES)
+        .disable_symbol("eval")
+        .set_module_resolver(resolver);
+    let sink = Arc::clone(session.sink());
+    engine.on_print(move |text| sink.print(text));
+    let sink = Arc::clone(session.sink());
+    engine.on_debug(move |text, source, position| {
+        let source = source.unwrap_or_default();
+        sink.debug(text, &format!("{source}{}{position:?}", if source.is_empty() { "" } else { " @ " }));
+    });
+    let watched = Arc::clone(session);
+    engine.on_progress(move |_| watched.stopped());
+    engine
+}
+
+/// Makes the value that ends a script that the user stopped.
+pub(crate) fn cancelled() -> Dynamic {
+    match *Error::from(crate::ops::Error::Cancelled).raise(Position::NONE) {
+        EvalAltResult::ErrorTerminated(value, _) => value,
+        _ => Dynamic::from(Thrown::new(&Error::from(crate::ops::Error::Cancelled))),
+    }
+}

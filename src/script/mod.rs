@@ -1,0 +1,238 @@
+//! The script language: Rhai with containerd's operations in it.
+//!
+//! This is the only layer that knows Rhai. It does no I/O of its own: functions of the surface ([`api`]) call operations.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rhai::{AST, Dynamic, Engine, EvalAltResult, ParseErrorType, Scope};
+use tokio_util::sync::CancellationToken;
+
+use crate::ops::Context;
+
+pub mod api;
+pub mod call;
+pub mod catalog;
+pub mod convert;
+mod engine;
+pub mod error;
+pub mod object;
+pub mod options;
+pub mod reference;
+mod resolver;
+pub mod time;
+pub mod units;
+
+pub use call::{Session, Sink};
+pub use catalog::Catalog;
+pub use convert::{Cell, Column, Output};
+pub use engine::Limits;
+pub use error::{Location, Report, Thrown};
+
+/// An interpreter: one scope, one context, one thread of a script at a time.
+pub struct Interpreter {
+    engine: Engine,
+    session: Arc<Session>,
+    catalog: Arc<Catalog>,
+    scope: Scope<'static>,
+    functions: AST,
+}
+
+/// What an interpreter is made from.
+pub struct Setup {
+    /// Where operations wait.
+    pub runtime: tokio::runtime::Handle,
+    /// The context of the first call.
+    pub context: Context,
+    /// Where prints go.
+    pub sink: Arc<dyn Sink>,
+    /// What `args()` returns.
+    pub args: Vec<String>,
+    /// What a script may use up.
+    pub limits: Limits,
+    /// The folder below which `import` finds modules.
+    pub modules: Option<PathBuf>,
+    /// Whether Rhai's own metadata is filled, for the editor definitions.
+    pub documented: bool,
+}
+
+/// What an evaluation came to.
+#[derive(Debug, Clone)]
+pub struct Evaluated {
+    value: Dynamic,
+    /// The exit status, when the script called `exit`.
+    pub exit: Option<i32>,
+}
+
+/// Whether a piece of input can be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// It can, or it has an error that more input would not mend.
+    Whole,
+    /// More has to come: a bracket, a string or a block is open.
+    Unfinished,
+}
+
+impl Interpreter {
+    /// Makes an interpreter.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let session = Arc::new(Session::new(setup.runtime, setup.context, setup.sink, setup.args));
+        let catalog = Arc::new(api::catalog());
+        session.set_catalog(Arc::clone(&catalog));
+        let resolver = resolver::Resolver::new(setup.modules);
+        let engine = engine::build(&catalog, &session, setup.limits, resolver, setup.documented);
+        Self { engine, session, catalog, scope: Scope::new(), functions: AST::empty() }
+    }
+
+    /// Returns the catalog.
+    #[must_use]
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Returns the session.
+    #[must_use]
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Runs a source in the interpreter's scope, keeping its variables and functions for later sources.
+    ///
+    /// `source` is what error reports call it. Cancelling the token ends it within the time that one operation takes to
+    /// hear it.
+    ///
+    /// # Errors
+    /// Why it ended, and where.
+    pub fn run(&mut self, text: &str, source: Option<&str>, cancel: CancellationToken) -> Result<Evaluated, Report> {
+        let context = self.session.context().with_cancel(cancel);
+        self.session.begin(context);
+        let suggest = |name: &str| crate::ops::error::nearest(name, self.catalog.names());
+        let report = |error: &EvalAltResult| Report::new(error, suggest);
+        let mut ast =
+            self.engine.compile_with_scope(&self.scope, text).map_err(|error| report(&EvalAltResult::from(error)))?;
+        if let Some(source) = source {
+            ast.set_source(source);
+        }
+        self.functions = self.functions.merge(&ast.clone_functions_only());
+        let merged = self.functions.merge(&ast);
+        let depth = self.scope.len();
+        let result = self.engine.eval_ast_with_scope::<Dynamic>(&mut self.scope, &merged);
+        match result {
+            Ok(value) => Ok(Evaluated { value, exit: self.session.exit_status() }),
+            Err(error) => {
+                // Variables of the failed source are kept only as far as they were there before it.
+                self.scope.rewind(depth.max(self.scope.len().min(depth)));
+                Err(report(&error))
+            }
+        }
+    }
+
+    /// Makes a value ready to be shown.
+    ///
+    /// # Errors
+    /// What reading one of its properties failed with.
+    pub fn show(&self, evaluated: &Evaluated) -> Result<Output, Report> {
+        convert::output(&evaluated.value, None, &self.session).map_err(|error| self.report(error))
+    }
+
+    /// Turns a value into JSON.
+    ///
+    /// # Errors
+    /// What reading one of its properties failed with.
+    pub fn json(&self, evaluated: &Evaluated) -> Result<serde_json::Value, Report> {
+        convert::to_json(&evaluated.value, &self.session).map_err(|error| self.report(error))
+    }
+
+    fn report(&self, error: error::Error) -> Report {
+        let raised = error.raise(rhai::Position::NONE);
+        Report::new(&raised, |name| crate::ops::error::nearest(name, self.catalog.names()))
+    }
+
+    /// Sets a variable of the scope.
+    pub fn set(&mut self, name: &str, evaluated: Evaluated) {
+        self.scope.set_value(name.to_owned(), evaluated.value);
+    }
+
+    /// Sets a constant of the scope to a string.
+    pub fn set_constant(&mut self, name: &str, value: &str) {
+        self.scope.push_constant(name.to_owned(), value.to_owned());
+    }
+
+    /// Lists the variables of the scope with their types, the newest value of each.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let mut seen = std::collections::BTreeMap::new();
+        for (name, _, value) in self.scope.iter() {
+            seen.insert(name.to_owned(), self.type_name(&value));
+        }
+        seen.into_iter().collect()
+    }
+
+    /// Lists the functions that sources have defined.
+    #[must_use]
+    pub fn functions(&self) -> Vec<String> {
+        self.functions.iter_functions().map(|function| function.to_string()).collect()
+    }
+
+    /// Returns the type of a variable.
+    #[must_use]
+    pub fn type_of(&self, variable: &str) -> Option<String> {
+        self.scope.get(variable).map(|value| self.type_name(value))
+    }
+
+    /// Returns the type of an evaluated value.
+    #[must_use]
+    pub fn type_of_value(&self, evaluated: &Evaluated) -> String {
+        self.type_name(&evaluated.value)
+    }
+
+    /// Returns the keys of a variable that is a map.
+    #[must_use]
+    pub fn keys_of(&self, variable: &str) -> Vec<String> {
+        let map = self.scope.get(variable).and_then(|value| value.read_lock::<rhai::Map>());
+        map.map(|map| map.keys().map(ToString::to_string).collect()).unwrap_or_default()
+    }
+
+    fn type_name(&self, value: &Dynamic) -> String {
+        match self.catalog.object_of(value) {
+            Some(object) => object.name.to_owned(),
+            None => match value.type_name() {
+                "i64" => "int".to_owned(),
+                "f64" => "float".to_owned(),
+                other => other.rsplit("::").next().unwrap_or(other).to_owned(),
+            },
+        }
+    }
+
+    /// Says whether input is whole, or whether the prompt should go on on the next line.
+    #[must_use]
+    pub fn input(&self, text: &str) -> Input {
+        let Err(error) = self.engine.compile(text) else { return Input::Whole };
+        let at_end = || {
+            let lines: Vec<&str> = text.lines().collect();
+            let line = error.position().line().unwrap_or(usize::MAX);
+            let column = error.position().position().unwrap_or(usize::MAX);
+            let last = lines.iter().rposition(|line| !line.trim().is_empty()).map_or(0, |index| index + 1);
+            line > last || (line == last && column > lines.get(last - 1).map_or(0, |l| l.trim_end().chars().count()))
+        };
+        match error.err_type() {
+            ParseErrorType::UnexpectedEOF => Input::Unfinished,
+            ParseErrorType::MissingToken(..) if at_end() => Input::Unfinished,
+            ParseErrorType::BadInput(rhai::LexError::UnterminatedString) => Input::Unfinished,
+            _ if error.position().is_none() => Input::Unfinished,
+            _ => Input::Whole,
+        }
+    }
+
+    /// Writes the editor definitions (`.d.rhai`): every function with types and documentation.
+    ///
+    /// Only of an interpreter that was set up with `documented`.
+    #[must_use]
+    pub fn definitions(&self) -> String {
+        self.engine.definitions().include_standard_packages(false).single_file()
+    }
+}
+
+#[cfg(test)]
+mod tests;

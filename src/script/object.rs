@@ -1,0 +1,282 @@
+//! Object types: what a script can ask of a value, from one table a type.
+
+use std::any::TypeId;
+use std::sync::Arc;
+
+use rhai::{Dynamic, Engine, FuncRegistration, Module, NativeCallContext, RhaiFunc};
+
+use crate::script::call::Session;
+use crate::script::error::Result;
+
+/// A type of the script surface whose values are objects with properties.
+pub trait Object: Clone + Send + Sync + 'static {
+    /// The name.
+    const TYPE: &'static str;
+    /// What it is, in one sentence.
+    const DOC: &'static str;
+
+    /// Returns the properties, in the order in which they are shown.
+    fn fields() -> &'static [Field<Self>];
+
+    /// Returns the name by which other calls can be told of this object, when it has one.
+    fn name(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns what `print` and interpolation show. Without one, the name, else all properties.
+    fn text(&self) -> Option<String> {
+        self.name()
+    }
+
+    /// Fetches at once what the properties of all these would else fetch one after another.
+    fn prefetch(_list: &[Self], _session: &Session) {}
+}
+
+/// One property.
+pub struct Field<T: 'static> {
+    /// The name.
+    pub name: &'static str,
+    /// The type, as the reference shows it.
+    pub ty: &'static str,
+    /// What it is, in one sentence, with its unit.
+    pub doc: &'static str,
+    /// How the prompt shows it.
+    pub unit: Unit,
+    /// Where it is shown.
+    pub shown: Shown,
+    /// Reads it.
+    pub get: fn(&T, &Session) -> Result<Dynamic>,
+}
+
+/// How the prompt shows a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// As it is.
+    Plain,
+    /// An integer of bytes, shown in MiB and the like.
+    Bytes,
+    /// Seconds, shown in the largest fitting unit.
+    Seconds,
+    /// A timestamp, shown as how long ago in tables.
+    Time,
+    /// A digest, shortened in tables.
+    Digest,
+    /// A share of one, shown in percent.
+    Percent,
+}
+
+/// Where a property is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shown {
+    /// In tables, and everywhere else.
+    Column,
+    /// When the object is shown alone, and in JSON.
+    Field,
+    /// Only when it is asked for.
+    OnDemand,
+}
+
+impl<T> Field<T> {
+    /// Makes a property that tables show.
+    pub const fn column(
+        name: &'static str,
+        ty: &'static str,
+        doc: &'static str,
+        get: fn(&T, &Session) -> Result<Dynamic>,
+    ) -> Self {
+        Self { name, ty, doc, unit: Unit::Plain, shown: Shown::Column, get }
+    }
+
+    /// Makes a property that is shown when the object is shown alone.
+    pub const fn field(
+        name: &'static str,
+        ty: &'static str,
+        doc: &'static str,
+        get: fn(&T, &Session) -> Result<Dynamic>,
+    ) -> Self {
+        Self { shown: Shown::Field, ..Self::column(name, ty, doc, get) }
+    }
+
+    /// Makes a property that is shown only when it is asked for.
+    pub const fn on_demand(
+        name: &'static str,
+        ty: &'static str,
+        doc: &'static str,
+        get: fn(&T, &Session) -> Result<Dynamic>,
+    ) -> Self {
+        Self { shown: Shown::OnDemand, ..Self::column(name, ty, doc, get) }
+    }
+
+    /// Returns the same property shown in this unit.
+    #[must_use]
+    pub const fn unit(self, unit: Unit) -> Self {
+        Self { unit, ..self }
+    }
+}
+
+type Getter = Arc<dyn Fn(&Dynamic, &Session) -> Result<Dynamic> + Send + Sync>;
+type Text = Arc<dyn Fn(&Dynamic) -> Option<String> + Send + Sync>;
+type Prefetch = Arc<dyn Fn(&[Dynamic], &Session) + Send + Sync>;
+type Bind = fn(&ObjectEntry, &mut Module, &Arc<Session>, bool);
+
+/// An [`Object`] type without its Rust type.
+pub struct ObjectEntry {
+    /// The name.
+    pub name: &'static str,
+    /// What it is.
+    pub doc: &'static str,
+    /// The properties.
+    pub fields: Vec<FieldEntry>,
+    id: TypeId,
+    rust_name: &'static str,
+    name_of: Text,
+    text: Text,
+    prefetch: Prefetch,
+    bind: Bind,
+}
+
+/// A [`Field`] without its Rust type.
+pub struct FieldEntry {
+    /// The name.
+    pub name: &'static str,
+    /// The type, as the reference shows it.
+    pub ty: &'static str,
+    /// What it is.
+    pub doc: &'static str,
+    /// How it is shown.
+    pub unit: Unit,
+    /// Where it is shown.
+    pub shown: Shown,
+    get: Getter,
+}
+
+impl FieldEntry {
+    /// Reads the property of a value of this type.
+    ///
+    /// # Errors
+    /// What reading it failed with, when it has to ask the daemon.
+    pub fn get(&self, value: &Dynamic, session: &Session) -> Result<Dynamic> {
+        (self.get)(value, session)
+    }
+}
+
+impl ObjectEntry {
+    pub(crate) fn of<T: Object>() -> Self {
+        let fields = T::fields().iter().map(|field| FieldEntry {
+            name: field.name,
+            ty: field.ty,
+            doc: field.doc,
+            unit: field.unit,
+            shown: field.shown,
+            get: Arc::new(|value, session| match value.read_lock::<T>() {
+                Some(object) => (field.get)(&object, session),
+                None => Ok(Dynamic::UNIT),
+            }),
+        });
+        Self {
+            name: T::TYPE,
+            doc: T::DOC,
+            fields: fields.collect(),
+            id: TypeId::of::<T>(),
+            rust_name: std::any::type_name::<T>(),
+            name_of: Arc::new(|value| value.read_lock::<T>()?.name()),
+            text: Arc::new(|value| value.read_lock::<T>()?.text()),
+            prefetch: Arc::new(|values, session| {
+                let objects: Vec<T> = values.iter().filter_map(|v| v.read_lock::<T>().map(|v| v.clone())).collect();
+                T::prefetch(&objects, session);
+            }),
+            bind: bind::<T>,
+        }
+    }
+
+    /// Finds a property.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&FieldEntry> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// Returns the name by which other calls can be told of the value.
+    #[must_use]
+    pub fn name_of(&self, value: &Dynamic) -> Option<String> {
+        (self.name_of)(value)
+    }
+
+    /// Fetches at once what the properties of all these would else fetch one after another.
+    pub fn prefetch(&self, values: &[Dynamic], session: &Session) {
+        (self.prefetch)(values, session);
+    }
+
+    /// Returns what `print` shows of a value.
+    #[must_use]
+    pub fn text(&self, value: &Dynamic, session: &Session) -> String {
+        (self.text)(value).unwrap_or_else(|| {
+            let shown = self.fields.iter().filter(|field| field.shown < Shown::OnDemand);
+            let parts: Vec<String> = shown
+                .filter_map(|field| Some(format!("{}: {}", field.name, field.get(value, session).ok()?)))
+                .collect();
+            format!("{}({})", self.name, parts.join(", "))
+        })
+    }
+
+    /// Returns the name that Rust has for the type, as Rhai's messages quote it.
+    #[must_use]
+    pub fn rust_name(&self) -> &'static str {
+        self.rust_name
+    }
+
+    pub(crate) fn bind(&self, module: &mut Module, session: &Arc<Session>, documented: bool) {
+        (self.bind)(self, module, session, documented);
+    }
+
+    pub(crate) fn register_type(&self, engine: &mut Engine) {
+        engine.register_type_with_name_raw(self.rust_name, self.name);
+    }
+}
+
+fn bind<T: Object>(entry: &ObjectEntry, module: &mut Module, session: &Arc<Session>, documented: bool) {
+    for field in &entry.fields {
+        let mut registration = FuncRegistration::new_getter(field.name);
+        if documented {
+            registration = registration
+                .with_params_info([format!("this: {}", entry.name), field.ty.to_owned()])
+                .with_comments([format!("/// {}", field.doc)]);
+        }
+        let get = Arc::clone(&field.get);
+        let session = Arc::clone(session);
+        registration.set_into_module_raw(
+            module,
+            [entry.id],
+            method(move |context, args| {
+                get(args[0], &session)
+                    .map_err(|error| error.raise(context.map_or(rhai::Position::NONE, |c| c.call_position())))
+            }),
+        );
+    }
+    for name in ["to_string", "print", "to_debug", "debug"] {
+        let text = Arc::clone(&entry.text);
+        let session = Arc::clone(session);
+        FuncRegistration::new(name).in_global_namespace().set_into_module_raw(
+            module,
+            [entry.id],
+            method(move |_, args| {
+                let shown = text(args[0]).or_else(|| {
+                    let catalog = session.catalog()?;
+                    Some(catalog.object_of(args[0])?.text(args[0], &session))
+                });
+                Ok(shown.unwrap_or_default().into())
+            }),
+        );
+    }
+}
+
+fn method(
+    func: impl Fn(
+        Option<NativeCallContext<'_>>,
+        &mut [&mut Dynamic],
+    ) -> std::result::Result<Dynamic, Box<rhai::EvalAltResult>>
+    + Send
+    + Sync
+    + 'static,
+) -> RhaiFunc {
+    RhaiFunc::Method { func: Arc::new(func), has_context: true, is_pure: true, is_volatile: true }
+}

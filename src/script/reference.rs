@@ -1,0 +1,67 @@
+//! The manual, written from the catalog.
+
+use std::fmt::Write as _;
+
+use crate::script::catalog::{Catalog, Entry, On};
+
+/// Writes the whole reference as Markdown: `docs/reference.md`.
+#[must_use]
+pub fn markdown(catalog: &Catalog) -> String {
+    let mut text = String::from(
+        "# Reference\n\nEvery function and object of ctrsh. This page is made by `ctrsh reference`; each example runs as a test.\n",
+    );
+    text.push_str("\n## Functions\n");
+    for entry in catalog.entries().filter(|entry| !matches!(entry.spec.on, On::Method)) {
+        function(&mut text, entry);
+    }
+    text.push_str("\n## Objects\n");
+    for object in catalog.objects() {
+        let _ = write!(text, "\n### {}\n\n{}\n\n| property | type | |\n|---|---|---|\n", object.name, object.doc);
+        for field in &object.fields {
+            let _ = writeln!(text, "| `{}` | {} | {} |", field.name, field.ty, field.doc);
+        }
+        for entry in catalog.entries().filter(|entry| entry.receiver() == Some(object.name)) {
+            function(&mut text, entry);
+        }
+    }
+    text
+}
+
+fn function(text: &mut String, entry: &Entry) {
+    let _ = write!(text, "\n### `{}`\n\n", entry.signature());
+    let _ = write!(text, "{}\n\nAccess: {}.\n", entry.spec.doc, entry.spec.access);
+    if !entry.spec.options.is_empty() {
+        text.push_str("\n| option | type | |\n|---|---|---|\n");
+        for option in entry.spec.options {
+            let _ = writeln!(text, "| `{}` | {} | {} |", option.key, option.ty, option.doc);
+        }
+    }
+    for example in entry.spec.examples {
+        let _ = write!(text, "\n```rhai\n{}\n```\n", example.code);
+        if let Some(result) = example.gives {
+            let _ = writeln!(text, "gives `{result}`");
+        }
+    }
+}
+
+/// Writes what `help(name)` shows of a function.
+#[must_use]
+pub fn help(entry: &Entry) -> String {
+    let mut text = format!("{}\n\n{}\n\naccess: {}\n", entry.signature(), entry.spec.doc, entry.spec.access);
+    if !entry.spec.options.is_empty() {
+        text.push_str("\noptions:\n");
+        let width = entry.spec.options.iter().map(|option| option.key.len()).max().unwrap_or_default();
+        for option in entry.spec.options {
+            let _ = writeln!(text, "  {:width$}  {} ({})", option.key, option.doc, option.ty);
+        }
+    }
+    if !entry.spec.examples.is_empty() {
+        text.push_str("\nexamples:\n");
+        for example in entry.spec.examples {
+            for line in example.code.lines() {
+                let _ = writeln!(text, "  {line}");
+            }
+        }
+    }
+    text
+}

@@ -1,0 +1,161 @@
+//! What can be shown of the interpreter without a daemon.
+
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::containerd::{ConnectOptions, Endpoint};
+use crate::grant::{Allow, Grant};
+use crate::kind::Kind;
+use crate::ops::{Daemon, Place, Settings, Shared};
+
+#[derive(Default)]
+struct Printed(Mutex<Vec<String>>);
+
+impl Sink for Printed {
+    fn print(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+
+    fn debug(&self, text: &str, at: &str) {
+        self.0.lock().unwrap().push(format!("{at}: {text}"));
+    }
+}
+
+struct Bench {
+    interpreter: Interpreter,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn bench(allow: &str) -> Bench {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let daemon = Daemon::new(Endpoint::parse("/nowhere/containerd.sock").unwrap(), ConnectOptions::default());
+    let place = Place { daemon, namespace: "default".into() };
+    let shared = Shared {
+        progress: Arc::new(crate::ops::progress::Silent),
+        confirm: Arc::new(crate::ops::policy::Unasked),
+        audit: None,
+        settings: Settings {
+            snapshotter: None,
+            run_dir: "/nowhere".into(),
+            log_dir: "/nowhere".into(),
+            temp_dir: "/nowhere".into(),
+            working_dir: "/nowhere".into(),
+        },
+    };
+    let grant = Grant::new(allow.parse::<Allow>().unwrap(), CancellationToken::new());
+    let interpreter = Interpreter::new(Setup {
+        runtime: runtime.handle().clone(),
+        context: Context::new(place, grant, Arc::new(shared)),
+        sink: Arc::new(Printed::default()),
+        args: vec!["one".into()],
+        limits: Limits { operations: 100_000 },
+        modules: None,
+        documented: false,
+    });
+    Bench { interpreter, _runtime: runtime }
+}
+
+impl Bench {
+    fn json(&mut self, text: &str) -> String {
+        let evaluated = self.interpreter.run(text, None, CancellationToken::new()).unwrap();
+        self.interpreter.json(&evaluated).unwrap().to_string()
+    }
+
+    fn fails(&mut self, text: &str) -> Report {
+        self.interpreter.run(text, None, CancellationToken::new()).map(|value| format!("{value:?}")).unwrap_err()
+    }
+}
+
+#[test]
+fn variables_and_functions_stay() {
+    let mut bench = bench("all");
+    bench.json("let x = 40; fn add(a, b) { a + b }");
+    assert_eq!(bench.json("add(x, 2)"), "42");
+    assert_eq!(bench.json("args()[0]"), "\"one\"");
+}
+
+#[test]
+fn our_functions_stand_before_the_packages() {
+    let mut bench = bench("all");
+    assert_eq!(bench.json("to_json(#{a: [1.5, \"x\", ()]})"), r#""{\"a\":[1.5,\"x\",null]}""#);
+    let evaluated = bench.interpreter.run("exit(7); 1", None, CancellationToken::new()).unwrap();
+    assert_eq!(evaluated.exit, Some(7));
+    let started = std::time::Instant::now();
+    let cancel = CancellationToken::new();
+    let later = cancel.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        later.cancel();
+    });
+    let report = bench.interpreter.run("sleep(60)", None, cancel).map(|_| ()).unwrap_err();
+    assert_eq!(report.error.kind, Kind::Cancelled);
+    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+}
+
+#[test]
+fn a_failure_can_be_caught_and_read() {
+    let mut bench = bench("all");
+    let caught = bench.json("let r; try { version() } catch (e) { r = [e.kind, type_of(e)]; } r");
+    assert_eq!(caught, r#"["unavailable","Error"]"#);
+    let report = bench.fails("let a = 1;\n  version()");
+    assert_eq!(report.error.kind, Kind::Unavailable);
+    assert_eq!((report.trace[0].line, report.trace[0].column), (2, 3));
+    assert!(report.error.message.contains("/nowhere/containerd.sock"), "{}", report.error.message);
+}
+
+#[test]
+fn a_denial_cannot_be_caught() {
+    let mut bench = bench("read");
+    for text in [
+        "try { tag(\"a\", \"b\") } catch { 1 }",
+        "fn f() { tag(\"a\", \"b\") }\ntry { f() } catch { 1 }\n2",
+        "try { [1].map(|x| tag(\"a\", \"b\")) } catch { 1 }\n2",
+    ] {
+        let report = bench.fails(text);
+        assert_eq!(report.error.kind, Kind::Denied, "{text}");
+        assert_eq!(report.error.message, "tag needs 'write' access, which was not granted");
+    }
+}
+
+#[test]
+fn wrong_input_names_the_cure() {
+    let mut bench = bench("all");
+    for (text, message, hint) in [
+        ("imagess()", "unknown function imagess ()", "did you mean images?"),
+        ("tag(\"a\", \"b\", #{ forse: true })", "tag: unknown option 'forse'", "did you mean 'force'?"),
+        ("tag(\"a\", 5)", "tag: target must be a string, not an integer", ""),
+        ("size(\"many\")", "size: text 'many' is not a size; write it like 512, 64MiB, 1.5GiB or 500MB", ""),
+        ("nodd", "unknown variable nodd", "did you mean node?"),
+        (
+            "loop {}",
+            "the script ran too many operations",
+            "an endless loop? raise the limit with --max-operations if it is not",
+        ),
+        ("throw \"mine\"", "mine", ""),
+        ("eval(\"1\")", "reserved keyword 'eval' is disabled", ""),
+    ] {
+        let report = bench.fails(text);
+        assert_eq!(report.error.message, message, "{text}");
+        assert_eq!(report.error.hint.unwrap_or_default(), hint, "{text}");
+    }
+}
+
+#[test]
+fn open_input_goes_on() {
+    let bench = bench("all");
+    for text in ["if true {", "let x = [1,", "foo(", "\"abc", "let s = `a", "fn f(a", "#{ a: 1,", "1 +"] {
+        assert_eq!(bench.interpreter.input(text), Input::Unfinished, "{text}");
+    }
+    for text in ["1 + 1", "if true { 1 }", "let x = ;", "foo)", "} 1", "let 1 = 2"] {
+        assert_eq!(bench.interpreter.input(text), Input::Whole, "{text}");
+    }
+}
+
+#[test]
+fn modules_come_from_nowhere_else() {
+    let mut bench = bench("all");
+    for path in ["/etc/passwd", "../x", "std/nothing", "x"] {
+        let report = bench.fails(&format!("import \"{path}\" as m;"));
+        assert_eq!(report.error.kind, Kind::NotFound, "{path}");
+    }
+}
