@@ -26,16 +26,21 @@ use crate::grant::Grant;
 
 pub mod access;
 mod connect;
+pub mod containers;
 pub mod content;
 pub mod diff;
 mod error;
+pub mod events;
 pub mod guard;
 pub mod identifier;
 pub mod images;
 pub mod introspection;
+pub mod io;
 pub mod leases;
+pub mod metrics;
 pub mod namespaces;
 pub mod snapshots;
+pub mod tasks;
 pub mod version;
 mod wire;
 

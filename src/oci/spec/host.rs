@@ -65,7 +65,7 @@ pub fn host_reach(spec: &Spec) -> Option<&'static str> {
     }
     // The powercap files are left out: specs of older tools do not hide them.
     let hidden = |path: &&str| path.ends_with("powercap") || linux.masked_paths.iter().any(|masked| masked == path);
-    if !MASKED_PATHS.iter().all(|path| hidden(&path)) || linux.readonly_paths.iter().all(|path| path != "/proc/sys") {
+    if !MASKED_PATHS.iter().all(hidden) || linux.readonly_paths.iter().all(|path| path != "/proc/sys") {
         return Some("sees files of the kernel that are hidden from containers");
     }
     if !matches!(linux.rootfs_propagation.as_str(), "" | "private" | "rprivate" | "slave" | "rslave") {

@@ -1,0 +1,360 @@
+//! The input and output of processes: FIFOs for what is attached, log files for what is not.
+//!
+//! A process gets FIFOs only while someone reads them; a detached container writes to a file through its shim, so that
+//! nothing of this program has to stay. FIFOs lie in a folder of their own (0700) that goes with its [`Pipes`], whatever
+//! happens to the process.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
+
+use super::tasks::{Stdio, Tasks};
+use super::{Client, Result};
+
+/// What Go's `url.Parse` would not take as part of a path.
+const NOT_IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'?').add(b'#').add(b'"').add(b'<').add(b'>');
+
+/// How many bytes are read from a FIFO at once: what a pipe holds (pipe(7)).
+const CHUNK: usize = 64 << 10;
+
+/// Which ends of a process are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Output and error output apart, and input when `stdin` says so.
+    Apart {
+        /// Whether there is input.
+        stdin: bool,
+    },
+    /// A terminal: input, and one output.
+    Terminal,
+}
+
+/// The caller's ends of the FIFOs of one process.
+///
+/// Create one before the process is made, since opening a FIFO for writing waits for a reader; read only once it was
+/// started, since a FIFO without a writer looks as if it had ended.
+#[derive(Debug)]
+pub struct Pipes {
+    stdio: Stdio,
+    stdin: Option<Sender>,
+    stdout: Receiver,
+    stderr: Option<Receiver>,
+    folder: Folder,
+}
+
+/// A folder that goes when this value goes.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(folder = %self.0.display(), %error, "a FIFO folder was left behind");
+        }
+    }
+}
+
+impl Pipes {
+    /// Makes the FIFOs of a process in a new folder below `run_dir`, and opens the caller's ends.
+    ///
+    /// # Errors
+    /// Fails when `run_dir` cannot be made, or is a link or another user's.
+    pub fn open(run_dir: &Path, name: &str, shape: Shape) -> io::Result<Self> {
+        private_folder(run_dir)?;
+        let folder = new_folder(run_dir)?;
+        let fifo = |end: &str| -> io::Result<PathBuf> {
+            let path = folder.0.join(format!("{name}-{end}"));
+            mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+            Ok(path)
+        };
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let (with_stdin, terminal) = match shape {
+            Shape::Apart { stdin } => (stdin, false),
+            Shape::Terminal => (true, true),
+        };
+        let mut stdio = Stdio { terminal, ..Stdio::default() };
+        let stdout = fifo("stdout")?;
+        stdio.stdout = text(&stdout);
+        let stdout = OpenOptions::new().open_receiver(stdout)?;
+        let stderr = if terminal {
+            None
+        } else {
+            let path = fifo("stderr")?;
+            stdio.stderr = text(&path);
+            Some(OpenOptions::new().open_receiver(path)?)
+        };
+        let stdin = if with_stdin {
+            let path = fifo("stdin")?;
+            stdio.stdin = text(&path);
+            // Linux lets a FIFO be opened for both (fifo(7)): the shim is not there yet to be the reader.
+            Some(OpenOptions::new().read_write(true).open_sender(path)?)
+        } else {
+            None
+        };
+        Ok(Self { stdio, stdin, stdout, stderr, folder })
+    }
+
+    /// Returns what the daemon is told.
+    #[must_use]
+    pub fn stdio(&self) -> &Stdio {
+        &self.stdio
+    }
+
+    /// Takes the end that writes the process's input. Dropping it is one half of ending the input; the other is
+    /// [`Tasks::close_stdin`].
+    pub fn take_stdin(&mut self) -> Option<Sender> {
+        self.stdin.take()
+    }
+
+    /// Reads both outputs until they end, keeping at most `limit` bytes of each and dropping what comes after.
+    ///
+    /// What was read so far stays in `output` when the future is dropped.
+    ///
+    /// # Errors
+    /// Fails when a FIFO cannot be read.
+    pub async fn collect(&mut self, output: &mut Output, limit: usize) -> io::Result<()> {
+        let Output { stdout, stderr } = output;
+        let errors = async {
+            match &mut self.stderr {
+                Some(pipe) => drain(pipe, stderr, limit).await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(drain(&mut self.stdout, stdout, limit), errors)?;
+        Ok(())
+    }
+
+    /// Makes a terminal of them.
+    #[must_use]
+    pub fn into_terminal(self, client: &Client, id: &str, exec_id: &str) -> Terminal {
+        Terminal {
+            stdin: self.stdin,
+            stdout: self.stdout,
+            tasks: client.tasks(),
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            _folder: self.folder,
+        }
+    }
+}
+
+/// What a process wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    /// To its output.
+    pub stdout: Captured,
+    /// To its error output.
+    pub stderr: Captured,
+}
+
+/// The beginning of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Captured {
+    /// The bytes that were kept.
+    pub bytes: Vec<u8>,
+    /// How many more there were.
+    pub dropped: u64,
+}
+
+impl Captured {
+    /// Returns the text, with a mark for what is not UTF-8.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+async fn drain(pipe: &mut Receiver, into: &mut Captured, limit: usize) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let count = pipe.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        let kept = count.min(limit.saturating_sub(into.bytes.len()));
+        into.bytes.extend_from_slice(&buffer[..kept]);
+        into.dropped += (count - kept) as u64;
+    }
+}
+
+/// The terminal of a process, for a shell to drive.
+#[derive(Debug)]
+pub struct Terminal {
+    stdin: Option<Sender>,
+    stdout: Receiver,
+    tasks: Tasks,
+    id: String,
+    exec_id: String,
+    _folder: Folder,
+}
+
+impl Terminal {
+    /// Reads what the process wrote; nothing means that it has ended.
+    ///
+    /// # Errors
+    /// Fails when the FIFO cannot be read.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stdout.read(buffer).await
+    }
+
+    /// Takes the end that keys are written to, so that it can be written while another task reads.
+    pub fn take_stdin(&mut self) -> Option<Sender> {
+        self.stdin.take()
+    }
+
+    /// Writes keys.
+    ///
+    /// # Errors
+    /// Fails when the FIFO cannot be written; keys after [`take_stdin`](Self::take_stdin) go nowhere.
+    pub async fn write(&mut self, keys: &[u8]) -> io::Result<()> {
+        match &mut self.stdin {
+            Some(stdin) => stdin.write_all(keys).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the process the size of the window in characters. Only once it was started.
+    ///
+    /// # Errors
+    /// Fails when the process is gone.
+    pub async fn resize(&self, width: u16, height: u16) -> Result<()> {
+        self.tasks.resize(&self.id, &self.exec_id, width.into(), height.into()).await
+    }
+}
+
+/// Where a detached process's output goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Nowhere.
+    Null,
+    /// To the end of a file.
+    File(PathBuf),
+    /// Wherever a `binary://` URI or another one that the shim knows leads.
+    Uri(String),
+}
+
+impl LogTarget {
+    /// Returns where the output of a container goes unless told otherwise.
+    #[must_use]
+    pub fn of_container(log_dir: &Path, namespace: &str, id: &str) -> Self {
+        Self::File(log_dir.join(namespace).join(format!("{id}.log")))
+    }
+
+    /// Reads a URI as ctr's `--log-uri` takes it; a bare path is a file.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        if text.is_empty() {
+            Self::Null
+        } else if let Some(path) = text.strip_prefix("file://") {
+            Self::File(PathBuf::from(percent_decode_str(path).decode_utf8_lossy().into_owned()))
+        } else if text.contains("://") {
+            Self::Uri(text.to_owned())
+        } else {
+            Self::File(PathBuf::from(text))
+        }
+    }
+
+    /// Returns what the daemon is told: both outputs go to the same place, in the order in which they were written.
+    #[must_use]
+    pub fn stdio(&self) -> Stdio {
+        let uri = match self {
+            Self::Null => String::new(),
+            Self::File(path) => {
+                format!("file://{}", utf8_percent_encode(&path.to_string_lossy(), NOT_IN_PATH))
+            }
+            Self::Uri(uri) => uri.clone(),
+        };
+        Stdio { stdin: String::new(), stdout: uri.clone(), stderr: uri, terminal: false }
+    }
+}
+
+/// Makes a folder that only this user can look into, or checks that it is one.
+///
+/// # Errors
+/// Fails when it is a link, no folder, or another user's: what is put there could be swapped.
+pub fn private_folder(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => return other,
+    }
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder"));
+    }
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
+    }
+    Ok(())
+}
+
+fn new_folder(parent: &Path) -> io::Result<Folder> {
+    loop {
+        let path = parent.join(format!("fifo-{:016x}", rand::random::<u64>()));
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => return Ok(Folder(path)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn fifos_carry_bytes_both_ways_and_go_with_their_folder() {
+        let run = tempfile::tempdir().unwrap();
+        let mut pipes = Pipes::open(run.path(), "c", Shape::Apart { stdin: true }).unwrap();
+        let folder = pipes.folder.0.clone();
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        let stdio = pipes.stdio().clone();
+        let mut shim_out = OpenOptions::new().open_sender(&stdio.stdout).unwrap();
+        let mut shim_err = OpenOptions::new().open_sender(&stdio.stderr).unwrap();
+        let mut shim_in = OpenOptions::new().open_receiver(&stdio.stdin).unwrap();
+        pipes.take_stdin().unwrap().write_all(b"keys").await.unwrap();
+        let mut keys = String::new();
+        shim_in.read_to_string(&mut keys).await.unwrap();
+        assert_eq!(keys, "keys");
+        shim_out.write_all(b"0123456789").await.unwrap();
+        shim_err.write_all(b"oh").await.unwrap();
+        drop((shim_out, shim_err));
+        let mut output = Output::default();
+        pipes.collect(&mut output, 4).await.unwrap();
+        assert_eq!(output.stdout, Captured { bytes: b"0123".to_vec(), dropped: 6 });
+        assert_eq!(output.stderr.text(), "oh");
+        drop(pipes);
+        assert!(!folder.exists());
+        assert_eq!(fs::read_dir(run.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_run_folder_that_is_a_link_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let link = place.path().join("run");
+        std::os::unix::fs::symlink("/tmp", &link).unwrap();
+        let error = Pipes::open(&link, "c", Shape::Terminal).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn log_targets_are_read_and_written() {
+        let target = LogTarget::of_container(Path::new("/var/log/my logs"), "ns", "c");
+        assert_eq!(target.stdio().stdout, "file:///var/log/my%20logs/ns/c.log");
+        assert_eq!(LogTarget::parse(&target.stdio().stdout), target);
+        assert_eq!(LogTarget::parse("/x"), LogTarget::File("/x".into()));
+        assert_eq!(LogTarget::parse("binary:///b?k=v").stdio().stderr, "binary:///b?k=v");
+        assert_eq!(LogTarget::parse(""), LogTarget::Null);
+    }
+}

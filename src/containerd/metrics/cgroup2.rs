@@ -1,0 +1,197 @@
+//! The payload for cgroup v2 (containerd/cgroups `cgroup2/stats/metrics.proto`), the parts that are used.
+
+use std::time::Duration;
+
+use super::{Cpu, Io, Memory, Pids, limit};
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Metrics {
+    #[prost(message, optional, tag = "1")]
+    pids: Option<PidsStat>,
+    #[prost(message, optional, tag = "2")]
+    cpu: Option<CpuStat>,
+    #[prost(message, optional, tag = "4")]
+    memory: Option<MemoryStat>,
+    #[prost(message, optional, tag = "6")]
+    io: Option<IoStat>,
+    #[prost(message, optional, tag = "8")]
+    memory_events: Option<MemoryEvents>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PidsStat {
+    #[prost(uint64, tag = "1")]
+    current: u64,
+    #[prost(uint64, tag = "2")]
+    limit: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct CpuStat {
+    #[prost(uint64, tag = "1")]
+    usage_usec: u64,
+    #[prost(uint64, tag = "2")]
+    user_usec: u64,
+    #[prost(uint64, tag = "3")]
+    system_usec: u64,
+    #[prost(uint64, tag = "4")]
+    nr_periods: u64,
+    #[prost(uint64, tag = "5")]
+    nr_throttled: u64,
+    #[prost(uint64, tag = "6")]
+    throttled_usec: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MemoryStat {
+    #[prost(uint64, tag = "1")]
+    anon: u64,
+    #[prost(uint64, tag = "2")]
+    file: u64,
+    #[prost(uint64, tag = "3")]
+    kernel_stack: u64,
+    #[prost(uint64, tag = "4")]
+    slab: u64,
+    #[prost(uint64, tag = "13")]
+    inactive_file: u64,
+    #[prost(uint64, tag = "18")]
+    pgfault: u64,
+    #[prost(uint64, tag = "19")]
+    pgmajfault: u64,
+    #[prost(uint64, tag = "32")]
+    usage: u64,
+    #[prost(uint64, tag = "33")]
+    usage_limit: u64,
+    #[prost(uint64, tag = "34")]
+    swap_usage: u64,
+    #[prost(uint64, tag = "35")]
+    swap_limit: u64,
+    #[prost(uint64, tag = "36")]
+    max_usage: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MemoryEvents {
+    #[prost(uint64, tag = "5")]
+    oom_kill: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct IoStat {
+    #[prost(message, repeated, tag = "1")]
+    usage: Vec<IoEntry>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct IoEntry {
+    #[prost(uint64, tag = "3")]
+    rbytes: u64,
+    #[prost(uint64, tag = "4")]
+    wbytes: u64,
+    #[prost(uint64, tag = "5")]
+    rios: u64,
+    #[prost(uint64, tag = "6")]
+    wios: u64,
+}
+
+impl Metrics {
+    pub(super) fn parts(self) -> (Memory, Cpu, Pids, Io) {
+        let memory = self.memory.unwrap_or_default();
+        let memory = Memory {
+            usage: memory.usage,
+            limit: limit(memory.usage_limit),
+            // Linux before 5.19 has no memory.peak, which comes as 0.
+            max_usage: Some(memory.max_usage).filter(|max| *max > 0),
+            working_set: memory.usage.saturating_sub(memory.inactive_file),
+            anon: memory.anon,
+            file: memory.file,
+            kernel: memory.kernel_stack.saturating_add(memory.slab),
+            swap: memory.swap_usage,
+            swap_limit: limit(memory.swap_limit),
+            page_faults: memory.pgfault,
+            major_page_faults: memory.pgmajfault,
+            oom_kills: self.memory_events.unwrap_or_default().oom_kill,
+        };
+        let cpu = self.cpu.unwrap_or_default();
+        let cpu = Cpu {
+            usage: Duration::from_micros(cpu.usage_usec),
+            user: Duration::from_micros(cpu.user_usec),
+            kernel: Duration::from_micros(cpu.system_usec),
+            throttled: Duration::from_micros(cpu.throttled_usec),
+            periods: cpu.nr_periods,
+            throttled_periods: cpu.nr_throttled,
+        };
+        let pids = self.pids.unwrap_or_default();
+        // containerd/cgroups gives no limit as the largest number, in older versions as 0.
+        let pids = Pids { current: pids.current, limit: limit(pids.limit).filter(|most| *most > 0) };
+        let mut io = Io::default();
+        for entry in self.io.unwrap_or_default().usage {
+            io.read_bytes = io.read_bytes.saturating_add(entry.rbytes);
+            io.write_bytes = io.write_bytes.saturating_add(entry.wbytes);
+            io.read_ops = io.read_ops.saturating_add(entry.rios);
+            io.write_ops = io.write_ops.saturating_add(entry.wios);
+        }
+        (memory, cpu, pids, io)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    pub(in super::super) fn sample() -> Metrics {
+        Metrics {
+            pids: Some(PidsStat { current: 3, limit: u64::MAX }),
+            cpu: Some(CpuStat {
+                usage_usec: 1_500_000,
+                user_usec: 1_000_000,
+                system_usec: 500_000,
+                nr_periods: 10,
+                nr_throttled: 2,
+                throttled_usec: 7,
+            }),
+            memory: Some(MemoryStat {
+                anon: 30 << 20,
+                file: 15 << 20,
+                kernel_stack: 1 << 20,
+                slab: 2 << 20,
+                inactive_file: 10 << 20,
+                pgfault: 100,
+                pgmajfault: 5,
+                usage: 50 << 20,
+                usage_limit: 256 << 20,
+                swap_usage: 1 << 20,
+                swap_limit: u64::MAX,
+                max_usage: 60 << 20,
+            }),
+            io: Some(IoStat {
+                usage: vec![
+                    IoEntry { rbytes: 4096, wbytes: 8192, rios: 1, wios: 2 },
+                    IoEntry { rbytes: 1, wbytes: 2, rios: 3, wios: 4 },
+                ],
+            }),
+            memory_events: Some(MemoryEvents { oom_kill: 1 }),
+        }
+    }
+
+    /// The bytes that a shim sends, written out by the tag numbers of the protocol file.
+    #[test]
+    fn tags_are_those_of_the_protocol_file() {
+        let stream = [
+            &[0x0a, 4, 0x08, 3, 0x10, 9][..], // 1 pids { 1 current, 2 limit }
+            &[0x12, 4, 0x08, 100, 0x30, 7],   // 2 cpu { 1 usage_usec, 6 throttled_usec }
+            &[0x22, 10, 0x08, 5, 0x68, 2, 0x80, 0x02, 50, 0x88, 0x02, 60], // 4 memory { 1 anon, 13 inactive_file, 32 usage, 33 usage_limit }
+            &[0x32, 6, 0x0a, 4, 0x18, 1, 0x20, 2],                         // 6 io { 1 usage { 3 rbytes, 4 wbytes } }
+            &[0x42, 2, 0x28, 4],                                           // 8 memory_events { 5 oom_kill }
+        ]
+        .concat();
+        let (memory, cpu, pids, io) = Metrics::decode(stream.as_slice()).unwrap().parts();
+        assert_eq!(pids, Pids { current: 3, limit: Some(9) });
+        assert_eq!((cpu.usage.as_micros(), cpu.throttled.as_micros()), (100, 7));
+        assert_eq!((memory.anon, memory.usage, memory.limit, memory.working_set), (5, 50, Some(60), 48));
+        assert_eq!(memory.oom_kills, 4);
+        assert_eq!((io.read_bytes, io.write_bytes), (1, 2));
+    }
+}
