@@ -11,6 +11,7 @@
 pub mod containerd;
 pub mod grant;
 pub mod kind;
+pub mod layout;
 pub mod oci;
 pub mod ops;
 pub mod sandbox;

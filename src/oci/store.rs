@@ -70,6 +70,14 @@ pub trait ImageSink: Send + Sync {
     /// Returns the digest that a reference points to now, so that an equal image costs one request.
     async fn current(&self) -> Result<Option<Descriptor>>;
 
+    /// Hears of all that is going to be written, before the first write, in no particular order.
+    ///
+    /// A sink that lays content out in one file can then put each blob to its place at once. Nothing depends on it: not
+    /// all of the content need come, and other content may.
+    async fn expect(&self, _content: &[Descriptor]) -> Result<()> {
+        Ok(())
+    }
+
     /// Tries to take the blob from another repository of the same registry, without moving a byte.
     async fn mount(&self, _descriptor: &Descriptor, _from: &Origin) -> Result<bool> {
         Ok(false)
