@@ -8,6 +8,9 @@ mod tidy;
 use harness::Env;
 
 fn main() {
+    if let Ok(how) = std::env::var(sandbox::HOLDER) {
+        return sandbox::hold(&how);
+    }
     let arguments = libtest_mimic::Arguments::from_args();
     let env = Env::new();
     let mut trials = Vec::new();
