@@ -1,6 +1,7 @@
 //! The sandbox's folder: made for one owner, locked while it lives, found again when the owner was killed.
 
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -54,7 +55,7 @@ impl Folder {
             }
             match fs::DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(source) => return Err(Error::File { action: "create", path, source }),
             }
             // Another sandbox that looks for stale folders may be faster than this lock; then it removes the folder.
@@ -141,11 +142,23 @@ impl Folder {
     }
 
     /// Removes the folder with all that is in it; nothing may be mounted there any more.
+    ///
+    /// The marker and the lock go last: a removal that fails or is killed half way is found again and finished.
     pub(super) fn remove(&self) -> Result<(), Error> {
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            done => done.map_err(|source| Error::File { action: "remove", path: self.path.clone(), source }),
+        let gone = |done: io::Result<()>, path: &Path| match done {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done.map_err(|source| Error::File { action: "remove", path: path.into(), source }),
+        };
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let (last, rest): (Vec<_>, Vec<_>) = entries.partition(|path| path.ends_with(LOCK) || path.ends_with(MARKER));
+        for path in rest {
+            let is_folder = fs::symlink_metadata(&path).is_ok_and(|about| about.is_dir());
+            gone(if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }, &path)?;
         }
+        for path in last {
+            gone(fs::remove_file(&path), &path)?;
+        }
+        gone(fs::remove_dir(&self.path), &self.path)
     }
 }
 
@@ -162,7 +175,7 @@ fn try_lock(path: &Path, create: bool) -> Result<Option<File>, Error> {
         .open(path);
     let file = match opened {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(failed(source)),
     };
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

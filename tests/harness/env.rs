@@ -12,6 +12,7 @@ use ctrsh::sandbox::{Options, RegistryOptions, Sandbox};
 
 use super::certificates::Certificates;
 use super::image::{Image, Kind};
+use super::leftovers::mounts_with;
 use super::output::Output;
 
 /// The programs that the tests run, and the Debian packages that have them.
@@ -99,7 +100,14 @@ impl Env {
         if let Some(sandbox) = self.0.sandbox.get() {
             sandbox.stop().unwrap();
         }
-        drop(self.0.folder.lock().unwrap().take());
+        let Some(folder) = self.0.folder.lock().unwrap().take() else { return };
+        let mounts = mounts_with(&self.folder().to_string_lossy());
+        if mounts.is_empty() {
+            drop(folder);
+        } else {
+            // A failed test left these; to remove the folder would remove what is behind them.
+            eprintln!("left alone because of mounts: {}: {mounts:?}", folder.keep().display());
+        }
     }
 
     fn stop_on_signals(&self) {
