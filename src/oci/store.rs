@@ -36,6 +36,13 @@ pub trait ImageSource: Send + Sync {
     /// Opens a blob for reading at an offset. The bytes are not verified: whoever writes them does that.
     async fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobReader>;
 
+    /// Returns whether the source has a manifest or index and all that it points to.
+    ///
+    /// A registry promises that for whatever it lists, so only sources that may be incomplete look.
+    async fn holds(&self, _descriptor: &Descriptor) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Returns the registry and repository that blobs come from, when they come from a registry.
     ///
     /// A sink in the same registry can mount them; a containerd sink notes it as the blob's `distribution.source`.
@@ -76,6 +83,23 @@ pub trait ImageSink: Send + Sync {
     /// all of the content need come, and other content may.
     async fn expect(&self, _content: &[Descriptor]) -> Result<()> {
         Ok(())
+    }
+
+    /// Returns the bytes of a manifest or index that the sink has already, so that the source need not be asked for it.
+    ///
+    /// Only sinks that can tell at no cost worth mentioning answer; the bytes have the descriptor's digest.
+    async fn stored(&self, _descriptor: &Descriptor) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    /// Returns the registry and repository that the sink is, when it is one.
+    fn home(&self) -> Option<Origin> {
+        None
+    }
+
+    /// Returns other repositories of the sink's own registry that are known to hold the blob, the most likely first.
+    async fn holders(&self, _descriptor: &Descriptor) -> Result<Vec<Origin>> {
+        Ok(Vec::new())
     }
 
     /// Tries to take the blob from another repository of the same registry, without moving a byte.

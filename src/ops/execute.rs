@@ -49,6 +49,7 @@ pub async fn execute<O: Operation>(ctx: &Context, mut operation: O) -> Result<O:
     }
     let steps = plan.steps;
     let result = operation.apply(ctx).await;
+    ctx.debts().settle().await;
     if let Some(audit) = ctx.audit()
         && !steps.is_empty()
     {

@@ -12,14 +12,18 @@ use tokio_util::sync::CancellationToken;
 use crate::containerd;
 use crate::grant::{Access, Grant, Mode};
 
+pub mod copy;
 pub mod error;
 mod execute;
+pub mod graph;
 pub mod image;
+pub mod lease;
 pub mod node;
 pub mod overlay;
 pub mod plan;
 pub mod policy;
 pub mod progress;
+pub mod undo;
 
 pub use error::{Error, Result};
 pub use execute::{Operation, execute};
@@ -76,6 +80,8 @@ pub struct Context {
     place: Place,
     grant: Grant,
     overlay: Arc<Overlay>,
+    debts: undo::Debts,
+    flights: copy::Flights,
     shared: Arc<Shared>,
 }
 
@@ -110,7 +116,14 @@ impl Context {
     /// Makes a context.
     #[must_use]
     pub fn new(place: Place, grant: Grant, shared: Arc<Shared>) -> Self {
-        Self { place, grant, overlay: Arc::default(), shared }
+        Self {
+            place,
+            grant,
+            overlay: Arc::default(),
+            debts: undo::Debts::default(),
+            flights: copy::Flights::default(),
+            shared,
+        }
     }
 
     /// Returns where calls act.
@@ -188,6 +201,18 @@ impl Context {
     #[must_use]
     pub fn overlay(&self) -> &Overlay {
         &self.overlay
+    }
+
+    /// Returns what is still to be taken back of operations that did not come to their end.
+    #[must_use]
+    pub fn debts(&self) -> &undo::Debts {
+        &self.debts
+    }
+
+    /// Returns which digests are on their way.
+    #[must_use]
+    pub fn flights(&self) -> &copy::Flights {
+        &self.flights
     }
 
     /// Returns the choices that hold unless options say otherwise.

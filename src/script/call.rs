@@ -126,14 +126,19 @@ impl Session {
     /// What the operation failed with, or that it was cancelled.
     pub fn wait<T>(&self, ctx: &Context, operation: impl Future<Output = ops::Result<T>>) -> Result<T> {
         let cancel = ctx.grant().cancel().clone();
-        let operation = std::pin::pin!(operation);
-        self.runtime.block_on(async move {
+        let result = self.runtime.block_on(async move {
+            let operation = std::pin::pin!(operation);
             tokio::select! {
                 biased;
                 result = operation => result.map_err(Error::from),
                 () = cancel.cancelled() => Err(ops::Error::Cancelled.into()),
             }
-        })
+        });
+        if result.is_err() {
+            // Only now is a cancelled operation dropped, and what it made can be taken back.
+            self.runtime.block_on(ctx.debts().settle());
+        }
+        result
     }
 }
 

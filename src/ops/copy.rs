@@ -1,0 +1,306 @@
+//! The one way that images move: from any source to any sink.
+//!
+//! Only what the sink lacks is sent, each digest once within the process however many copies want it at the same time. A
+//! transfer that breaks goes on from the last byte that the sink acknowledged. Bytes are verified as they pass; bytes that
+//! turn out wrong are thrown away and fetched once more. At most [`PARALLEL`] blobs of a copy are in flight, each in
+//! chunks, so memory does not grow with the size of an image.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rand::Rng;
+
+use crate::kind::{BoxFailure, Failure, Kind};
+use crate::oci::store::{BlobWriter, ImageSink, ImageSource, Labels, Origin};
+use crate::oci::{Descriptor, Digest, Error as OciError, Hasher};
+use crate::ops::graph::{Document, Graph};
+use crate::ops::progress::{Meter, Progress};
+use crate::ops::{Error, Result};
+
+/// How many blobs of one copy move at the same time.
+pub const PARALLEL: usize = 4;
+/// How often a blob may fail in a row without a single byte of progress.
+const MAX_STALLED: u32 = 8;
+/// The longest pause before another try, when the other side names none.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What became of one blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// The sink had it.
+    Present,
+    /// The sink took it from another repository of its registry.
+    Mounted,
+    /// Its bytes were sent.
+    Sent,
+}
+
+/// What a copy came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes that were sent, counting what had to be sent again.
+    pub sent: u64,
+    /// Blobs that were sent.
+    pub blobs_sent: u64,
+    /// Blobs that were mounted.
+    pub blobs_mounted: u64,
+    /// Blobs that were there.
+    pub blobs_present: u64,
+}
+
+/// Digests on their way into a sink, so that two copies do not send the same one twice.
+#[derive(Debug, Clone, Default)]
+pub struct Flights(Arc<Mutex<HashMap<(String, Digest), Arc<tokio::sync::Mutex<()>>>>>);
+
+impl Flights {
+    fn of(&self, sink: &str, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever is done drops its clone; what nobody holds any more is swept here.
+        flights.retain(|_, flight| Arc::strong_count(flight) > 1);
+        flights.entry((sink.to_owned(), digest.clone())).or_default().clone()
+    }
+}
+
+/// A copy that is ready to run.
+pub struct Copy<'a> {
+    /// Where from.
+    pub source: &'a dyn ImageSource,
+    /// Where to.
+    pub sink: &'a dyn ImageSink,
+    /// What.
+    pub graph: &'a Graph,
+    /// What else is on its way in this process.
+    pub flights: &'a Flights,
+    /// Who shows it.
+    pub progress: &'a dyn Progress,
+    /// Hears of each blob once it is in the sink, in any order.
+    pub arrived: Option<&'a (dyn Fn(&Descriptor) + Send + Sync)>,
+}
+
+impl Copy<'_> {
+    /// Moves all blobs, then all documents, the root last; what the sink's name points to is not touched.
+    ///
+    /// # Errors
+    /// The first failure that no further try can mend.
+    pub async fn run(&self) -> Result<Totals> {
+        let totals = Mutex::new(Totals::default());
+        let blobs = stream::iter(&self.graph.blobs).map(|blob| async {
+            let moved = self.blob(blob, &totals).await?;
+            let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+            match moved {
+                Moved::Present => totals.blobs_present += 1,
+                Moved::Mounted => totals.blobs_mounted += 1,
+                Moved::Sent => totals.blobs_sent += 1,
+            }
+            drop(totals);
+            if let Some(arrived) = self.arrived {
+                arrived(blob);
+            }
+            Ok::<(), Error>(())
+        });
+        blobs.buffer_unordered(PARALLEL).try_for_each(|()| async { Ok(()) }).await?;
+        for document in &self.graph.documents {
+            self.document(document).await?;
+        }
+        Ok(totals.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn document(&self, document: &Document) -> Result<()> {
+        if self.sink.has(&document.descriptor).await? {
+            return Ok(());
+        }
+        let mut stalled = 0;
+        loop {
+            match self.sink.put_manifest(&document.descriptor, document.bytes.clone(), &Labels::new()).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => pause(&mut stalled, false, failure).await?,
+            }
+        }
+    }
+
+    async fn blob(&self, blob: &Descriptor, totals: &Mutex<Totals>) -> Result<Moved> {
+        let flight = self.flights.of(&self.sink.name(), &blob.digest);
+        let _turn = flight.lock().await;
+        let meter = self.progress.meter(&label(blob), Some(blob.size));
+        let mut stalled = 0;
+        let present = loop {
+            match self.sink.has(blob).await {
+                Ok(present) => break present,
+                Err(failure) => pause(&mut stalled, false, failure).await?,
+            }
+        };
+        if present {
+            meter.advance(blob.size);
+            meter.done("exists");
+            return Ok(Moved::Present);
+        }
+        if self.mount(blob).await? {
+            meter.advance(blob.size);
+            meter.done("mounted");
+            return Ok(Moved::Mounted);
+        }
+        let moved = self.send(blob, &*meter, totals).await?;
+        meter.done(if moved == Moved::Sent { "done" } else { "exists" });
+        Ok(moved)
+    }
+
+    /// Tries the repositories that may hold the blob, in the registry that the sink is.
+    async fn mount(&self, blob: &Descriptor) -> Result<bool> {
+        let Some(own) = self.sink.home() else { return Ok(false) };
+        let mut candidates: Vec<Origin> = Vec::new();
+        candidates.extend(self.source.origin().filter(|origin| origin.registry == own.registry));
+        candidates.extend(self.sink.holders(blob).await?);
+        let named = self.source.mount_candidates(&own.registry, blob).await?;
+        candidates.extend(named.into_iter().map(|repository| Origin { registry: own.registry.clone(), repository }));
+        candidates.retain(|origin| *origin != own);
+        candidates.dedup();
+        for origin in candidates.iter().take(3) {
+            match self.sink.mount(blob, origin).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                // A mount is a favour; without it the blob is sent.
+                Err(failure) if failure.kind() != Kind::Cancelled => {}
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Sends the bytes, going on where a broken transfer stopped.
+    async fn send(&self, blob: &Descriptor, meter: &dyn Meter, totals: &Mutex<Totals>) -> Result<Moved> {
+        let mut stalled = 0;
+        let mut damaged = false;
+        let mut shown = 0;
+        loop {
+            let mut writer = match self.sink.write(blob, &Labels::new()).await {
+                Ok(Some(writer)) => writer,
+                Ok(None) => return Ok(Moved::Present),
+                Err(failure) => {
+                    pause(&mut stalled, false, failure).await?;
+                    continue;
+                }
+            };
+            let start = writer.offset();
+            show(meter, &mut shown, start);
+            let result = self.pump(blob, &mut *writer, meter, &mut shown).await;
+            totals.lock().unwrap_or_else(PoisonError::into_inner).sent += shown.saturating_sub(start);
+            let failure = match result {
+                Ok(()) => match writer.commit().await {
+                    Ok(()) => return Ok(Moved::Sent),
+                    Err(failure) => failure,
+                },
+                Err(failure) => {
+                    let discard = failure.kind() == Kind::Integrity || !failure.retryable();
+                    // Letting go is best effort: the first failure is the one to tell.
+                    let _ = writer.close(discard).await;
+                    failure
+                }
+            };
+            if failure.kind() == Kind::Integrity && !damaged {
+                // Once: bytes are damaged on the way; twice: the other side has it so.
+                damaged = true;
+                continue;
+            }
+            let progressed = shown > start;
+            pause(&mut stalled, progressed, failure).await?;
+        }
+    }
+
+    async fn pump(
+        &self,
+        blob: &Descriptor,
+        writer: &mut dyn BlobWriter,
+        meter: &dyn Meter,
+        shown: &mut u64,
+    ) -> std::result::Result<(), BoxFailure> {
+        let start = writer.offset();
+        let mut reader = self.source.open(blob, start).await?;
+        let mut skip = start.saturating_sub(reader.start);
+        let mut at = start;
+        let mut hasher = (!self.sink.verifies() && start == 0).then(|| Hasher::new(blob.digest.algorithm()));
+        while let Some(mut bytes) = reader.stream.try_next().await? {
+            if skip > 0 {
+                let drop = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
+                skip -= drop as u64;
+                bytes = bytes.slice(drop..);
+            }
+            if bytes.is_empty() {
+                continue;
+            }
+            at += bytes.len() as u64;
+            if at > blob.size {
+                return Err(mismatch(&self.source.name(), blob, format!("{} bytes", blob.size), "longer".into()).into());
+            }
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&bytes);
+            }
+            writer.write(bytes).await?;
+            show(meter, shown, at);
+        }
+        if at < blob.size {
+            return Err(Truncated { from: self.source.name(), digest: blob.digest.clone(), at, size: blob.size }.into());
+        }
+        if let Some(actual) = hasher.map(Hasher::finish).filter(|actual| *actual != blob.digest) {
+            return Err(mismatch(&self.source.name(), blob, blob.digest.to_string(), actual.to_string()).into());
+        }
+        Ok(())
+    }
+}
+
+/// Moves a meter to where the transfer is now, which may be back.
+fn show(meter: &dyn Meter, shown: &mut u64, at: u64) {
+    match at.checked_sub(*shown) {
+        Some(more) => meter.advance(more),
+        None => meter.rewind(*shown - at),
+    }
+    *shown = at;
+}
+
+fn label(blob: &Descriptor) -> String {
+    let what = if blob.media_type.is_config() {
+        "config"
+    } else if blob.media_type.is_layer() {
+        "layer"
+    } else {
+        "blob"
+    };
+    format!("{what} {}", blob.digest.short())
+}
+
+fn mismatch(source: &str, blob: &Descriptor, expected: String, actual: String) -> OciError {
+    OciError::Mismatch { subject: format!("blob {} from {source}", blob.digest), expected, actual }
+}
+
+/// A source ended a blob early without saying so.
+#[derive(Debug, thiserror::Error)]
+#[error("{from} ended blob {digest} after {at} of {size} bytes")]
+struct Truncated {
+    from: String,
+    digest: Digest,
+    at: u64,
+    size: u64,
+}
+
+impl Failure for Truncated {
+    fn kind(&self) -> Kind {
+        Kind::Unavailable
+    }
+}
+
+/// Waits before another try, or gives the failure back when another try is of no use.
+async fn pause(stalled: &mut u32, progressed: bool, failure: BoxFailure) -> Result<()> {
+    if progressed {
+        *stalled = 0;
+    }
+    *stalled += 1;
+    if !failure.retryable() || *stalled > MAX_STALLED {
+        return Err(failure.into());
+    }
+    let ceiling = FIRST_PAUSE.saturating_mul(1 << (*stalled - 1).min(16)).min(MAX_PAUSE);
+    let pause = failure.retry_after().unwrap_or_else(|| ceiling.mul_f64(rand::rng().random_range(0.5..1.0)));
+    tokio::time::sleep(pause).await;
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! The lease that an operation holds while it makes things.
+
+use std::time::Duration;
+
+use crate::containerd::images::Deletion;
+use crate::containerd::{Client, Labels};
+use crate::ops::undo::Undo;
+use crate::ops::{Context, Result};
+
+/// How long a lease lives when nobody deletes it: as long as ctr's.
+const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A lease on everything that its client makes or finds present.
+pub struct Leased {
+    client: Client,
+    undo: Undo,
+}
+
+impl Leased {
+    /// Makes a lease in the context's place.
+    ///
+    /// When this is dropped without [`Leased::release`], the lease is deleted by the context's debts, and with it what
+    /// only it kept: half-written blobs among them.
+    ///
+    /// # Errors
+    /// When there is no connection, or the grant lacks `write`.
+    pub async fn new(ctx: &Context) -> Result<Self> {
+        let client = ctx.client().await?;
+        let mut undo = Undo::new(ctx.debts());
+        let lease = client.leases().create(LIFETIME, &Labels::new()).await?;
+        let (undoing, id) = (client.undoing(), lease.id.clone());
+        undo.push(async move {
+            let _ = undoing.leases().delete(&id, Deletion::Synchronous).await;
+        });
+        Ok(Self { client: client.with_lease(&lease.id)?, undo })
+    }
+
+    /// Returns the client under the lease.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Deletes the lease after the work was done: what was made is kept by other references now.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached.
+    pub async fn release(self) -> Result<()> {
+        let id = self.client.lease().unwrap_or_default().to_owned();
+        self.client.leases().delete(&id, Deletion::Later).await?;
+        self.undo.forget();
+        Ok(())
+    }
+}
