@@ -221,3 +221,23 @@ impl Options {
             .transpose()
     }
 }
+
+/// Reads a map of strings that is an argument of its own, such as labels: `()` becomes the empty text.
+///
+/// # Errors
+/// When a value is not a string.
+pub(crate) fn pairs_of(call: &crate::script::call::Call<'_>, name: &str, map: Map) -> Result<BTreeMap<String, String>> {
+    let text = |(key, value): (rhai::Identifier, Dynamic)| {
+        let value = value.flatten();
+        let text = match value.read_lock::<ImmutableString>() {
+            Some(text) => text.to_string(),
+            None if value.is_unit() => String::new(),
+            None if value.is_int() || value.is_bool() || value.is_float() => value.to_string(),
+            None => {
+                return Err(call.argument(name, format!("has a value for '{key}' that is not a string")));
+            }
+        };
+        Ok((key.to_string(), text))
+    };
+    map.into_iter().map(text).collect()
+}

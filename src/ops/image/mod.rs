@@ -1,20 +1,43 @@
 //! Images: names in a namespace that point to content.
 
+mod check;
+mod delete;
+mod detail;
 mod get;
+mod inspect;
+mod label;
 mod list;
 mod tag;
+mod usage;
 
+pub use check::{Check, PlatformCheck, check};
+pub use delete::Delete;
+pub use detail::{Detail, detail, details};
 pub use get::get;
+pub use inspect::{config, image_of, manifest};
+pub use label::Label;
 pub use list::list;
 pub use tag::Tag;
+pub use usage::{Usage, usage};
 
 use crate::oci::Reference;
-use crate::ops::{Error, Result};
+use crate::ops::{Context, Error, Result};
 
 /// Turns what a user wrote into the name that records have: `nginx` becomes `docker.io/library/nginx:latest`.
 ///
 /// # Errors
-/// [`Error::Argument`]-like failures of [`Reference`].
+/// That the text is not a reference, and why.
 pub fn full_name(text: &str) -> Result<String> {
     Ok(text.parse::<Reference>().map_err(Error::from)?.to_string())
+}
+
+/// Decides which snapshotter a call uses: the one it names, else the configured one, else the namespace's or daemon's default.
+///
+/// # Errors
+/// When there is no connection.
+pub async fn snapshotter(ctx: &Context, named: Option<&str>) -> Result<String> {
+    match named.or(ctx.settings().snapshotter.as_deref()) {
+        Some(name) => Ok(name.to_owned()),
+        None => Ok(ctx.client().await?.default_snapshotter().await?),
+    }
 }

@@ -1,0 +1,68 @@
+//! `label`: sets and removes labels of an image's record.
+
+use async_trait::async_trait;
+
+use crate::containerd::Labels;
+use crate::containerd::images::Image;
+use crate::grant::Access;
+use crate::ops::image::get;
+use crate::ops::{Context, Effect, Operation, Plan, Result};
+
+/// Sets labels of an image; those not named stay as they are.
+#[derive(Debug)]
+pub struct Label {
+    name: String,
+    labels: Labels,
+    found: Option<Image>,
+}
+
+impl Label {
+    /// Sets these labels. An empty value removes a label, as in containerd.
+    #[must_use]
+    pub fn new(name: &str, labels: Labels) -> Self {
+        Self { name: name.to_owned(), labels, found: None }
+    }
+}
+
+#[async_trait]
+impl Operation for Label {
+    type Output = Image;
+    const NAME: &'static str = "label";
+
+    fn subject(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn plan(&mut self, ctx: &Context) -> Result<Plan<Image>> {
+        let mut image = get(ctx, &self.name).await?;
+        self.found = Some(image.clone());
+        let mut changed = Vec::new();
+        for (key, value) in &self.labels {
+            if value.is_empty() {
+                image.labels.remove(key);
+                changed.push(format!("{key} removed"));
+            } else {
+                image.labels.insert(key.clone(), value.clone());
+                changed.push(format!("{key}={value}"));
+            }
+        }
+        let name = image.name.clone();
+        let plan = Plan::new(image.clone());
+        if changed.is_empty() {
+            return Ok(plan);
+        }
+        Ok(plan
+            .step(Access::Write, ctx.target(), format!("label image {name}: {}", changed.join(", ")))
+            .effect(Effect::exists(&ctx.place_name(), &name, image)))
+    }
+
+    async fn apply(self, ctx: &Context) -> Result<Image> {
+        let name = self.found.map_or(self.name, |image| image.name);
+        let images = ctx.client().await?.images();
+        // An empty mask would replace the whole record by nothing.
+        if self.labels.is_empty() {
+            return Ok(images.get(&name).await?);
+        }
+        Ok(images.set_labels(&name, &self.labels).await?)
+    }
+}

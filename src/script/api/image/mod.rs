@@ -1,0 +1,52 @@
+//! Images: the object, and the functions that act on images.
+
+mod change;
+mod object;
+mod read;
+
+pub use object::ImageObject;
+
+use crate::oci::{Matcher, Platform};
+use crate::ops;
+use crate::script::catalog::{Catalog, Opt};
+use crate::script::error::Result;
+use crate::script::options::Options;
+
+/// The option that names platforms.
+pub(crate) const PLATFORM: Opt =
+    Opt::new("platform", "string or array", "The platform, such as `linux/arm64`, or several. Default: this host's.");
+/// The option that means every platform.
+pub(crate) const ALL_PLATFORMS: Opt =
+    Opt::new("all_platforms", "bool", "Whether every platform of the image counts. Default false.");
+/// The option that names the snapshotter.
+pub(crate) const SNAPSHOTTER: Opt = Opt::new(
+    "snapshotter",
+    "string",
+    "The snapshotter. Default: `--snapshotter`, else the namespace's or the daemon's own default.",
+);
+
+/// Reads the platform options of a call.
+pub(crate) fn platforms(options: &Options) -> Result<Matcher> {
+    let named = options.strings("platform")?;
+    if options.flag("all_platforms")? {
+        return match named {
+            None => Ok(Matcher::All),
+            Some(_) => Err(options.bad("all_platforms", "and 'platform' cannot both be given")),
+        };
+    }
+    platform(named)
+}
+
+/// Reads a platform option that stands alone.
+pub(crate) fn platform(named: Option<Vec<String>>) -> Result<Matcher> {
+    let Some(named) = named else { return Ok(Matcher::host()) };
+    let parsed = named.iter().map(|text| text.parse::<Platform>()).collect::<std::result::Result<Vec<_>, _>>();
+    Ok(Matcher::Any(parsed.map_err(ops::Error::from)?))
+}
+
+/// Registers the functions and objects of images.
+pub(crate) fn register(catalog: &mut Catalog) {
+    object::register(catalog);
+    read::register(catalog);
+    change::register(catalog);
+}
