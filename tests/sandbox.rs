@@ -26,6 +26,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("sandbox::a_panic_leaves_nothing", env, a_panic_leaves_nothing),
         trial("sandbox::what_a_killed_one_left_is_cleaned_by_the_next", env, a_killed_one_is_cleaned_by_the_next),
         trial("sandbox::a_living_one_is_left_alone", env, a_living_one_is_left_alone),
+        trial("sandbox::the_snapshotter_fits_the_file_system", env, the_snapshotter_fits_the_file_system),
         trial("sandbox::files_behind_a_mount_survive", env, files_behind_a_mount_survive),
         trial("sandbox::a_failed_start_says_why_and_leaves_nothing", env, a_failed_start_leaves_nothing),
         trial("sandbox::a_missing_program_is_named_with_its_package", env, a_missing_program_is_named),
@@ -222,6 +223,21 @@ fn a_living_one_is_left_alone(env: &Env) {
     first.finish();
     traces.assert_gone();
     assert_eq!(entries(&base), Vec::<PathBuf>::new());
+}
+
+fn the_snapshotter_fits_the_file_system(env: &Env) {
+    let [base, lower, upper, work] = [(); 4].map(|()| env.new_folder("sandbox"));
+    // The kernel refuses an overlay whose upper side lies on an overlay.
+    let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    for (options, snapshotter) in [(["tmpfs", "rw"], "overlayfs"), (["overlay", &options], "native")] {
+        let [file_system, options] = options;
+        Output::of(Command::new("mount").args(["-t", file_system, "-o", options, file_system]).arg(&base)).ok();
+        let sandbox = Sandbox::start(&Options::new(&base)).unwrap();
+        let found = sandbox.snapshotter();
+        sandbox.stop().unwrap();
+        Output::of(Command::new("umount").arg(&base)).ok();
+        assert_eq!(found, snapshotter, "on {file_system}");
+    }
 }
 
 fn files_behind_a_mount_survive(env: &Env) {

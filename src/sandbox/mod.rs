@@ -13,6 +13,7 @@ mod daemon;
 mod error;
 mod folder;
 mod mounts;
+mod overlay;
 mod process;
 mod registry;
 mod spawn;
@@ -101,6 +102,7 @@ pub struct Sandbox {
     socket: PathBuf,
     folder: PathBuf,
     containerd_pid: u32,
+    snapshotter: &'static str,
     addresses: Vec<std::net::SocketAddr>,
     stale: Vec<Stale>,
     parts: Mutex<Option<Parts>>,
@@ -142,10 +144,12 @@ impl Sandbox {
         let mut parts = Parts { folder, containerd: None, registries: Vec::new(), spawner, stopped: false };
         let socket = parts.folder.join("containerd.sock");
         let containerd_pid = parts.start(&containerd, &socket, options)?;
+        let overlay = overlay::works_in(&parts.folder.join("tmp/overlay"));
         Ok(Self {
             socket,
             folder: parts.folder.path().to_owned(),
             containerd_pid,
+            snapshotter: if overlay { "overlayfs" } else { "native" },
             addresses: parts.registries.iter().map(Registry::address).collect(),
             stale,
             parts: Mutex::new(Some(parts)),
@@ -168,6 +172,12 @@ impl Sandbox {
     #[must_use]
     pub fn containerd_pid(&self) -> u32 {
         self.containerd_pid
+    }
+
+    /// Returns the snapshotter that works in the sandbox's folder: `overlayfs`, or `native` where overlays cannot be.
+    #[must_use]
+    pub fn snapshotter(&self) -> &'static str {
+        self.snapshotter
     }
 
     /// Returns where the registries listen, in the order of the options.
