@@ -8,6 +8,8 @@
 //!
 //! A module may use modules to its right and none to its left; `tests/tidy.rs` holds that.
 
+pub mod cli;
+pub mod config;
 pub mod containerd;
 pub mod grant;
 pub mod kind;
@@ -16,3 +18,4 @@ pub mod oci;
 pub mod ops;
 pub mod sandbox;
 pub mod script;
+pub mod shell;

@@ -1,3 +1,7 @@
-//! The `ctrsh` program: arguments, the runtime, and the exit status.
+//! The `ctrsh` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ctrsh::cli::main(std::env::args_os())
+}

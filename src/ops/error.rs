@@ -141,6 +141,19 @@ impl Error {
             _ => None,
         }
     }
+
+    /// Returns whether there is no connection to the daemon at all.
+    #[must_use]
+    pub fn is_disconnected(&self) -> bool {
+        match self {
+            Self::Failed { source, .. } => source.is_disconnected(),
+            Self::Endpoint(failure) => {
+                let error: &dyn std::error::Error = &**failure;
+                matches!(error.downcast_ref(), Some(containerd::Error::NoConnection(_)))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Finds the name closest to a misspelt one, when one is close enough to be meant.

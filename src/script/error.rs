@@ -107,6 +107,8 @@ pub struct Thrown {
     pub subject: Option<String>,
     /// Whether trying again may help.
     pub retryable: bool,
+    /// Whether there is no connection to the daemon.
+    pub disconnected: bool,
 }
 
 impl Thrown {
@@ -124,6 +126,7 @@ impl Thrown {
             operation: context.map(|(operation, _)| operation.to_owned()),
             subject: context.map(|(_, subject)| subject.to_owned()),
             retryable: error.retryable(),
+            disconnected: matches!(error, Error::Operation(error) if error.is_disconnected()),
         }
     }
 }
@@ -186,11 +189,11 @@ pub struct Location {
 }
 
 impl Report {
-    /// Takes apart what Rhai passed on.
+    /// Takes apart what Rhai passed on of a source that reports call by this name.
     #[must_use]
-    pub fn new(error: &EvalAltResult, suggest: impl Fn(&str) -> Option<String>) -> Self {
+    pub fn new(error: &EvalAltResult, source: Option<&str>, suggest: impl Fn(&str) -> Option<String>) -> Self {
         let mut trace = Vec::new();
-        let innermost = unwind(error, None, &mut trace);
+        let innermost = unwind(error, source, &mut trace);
         let parse = matches!(innermost, EvalAltResult::ErrorParsing(..));
         let error = thrown(innermost).unwrap_or_else(|| own(innermost, suggest));
         Self { error, trace, parse, exit: None }
@@ -271,7 +274,7 @@ fn own(error: &EvalAltResult, suggest: impl Fn(&str) -> Option<String>) -> Throw
         EvalAltResult::ErrorParsing(problem, _) => message = problem.to_string(),
         _ => {}
     }
-    Thrown { kind, message, hint, operation: None, subject: None, retryable: false }
+    Thrown { kind, message, hint, operation: None, subject: None, retryable: false, disconnected: false }
 }
 
 /// Rhai appends `(line 1, position 2)` to its messages; the report shows the place itself.

@@ -108,7 +108,7 @@ impl Interpreter {
         let context = self.session.context().with_cancel(cancel);
         self.session.begin(context);
         let suggest = |name: &str| crate::ops::error::nearest(name, self.catalog.names());
-        let report = |error: &EvalAltResult| Report::new(error, suggest);
+        let report = |error: &EvalAltResult| Report::new(error, source, suggest);
         let mut ast =
             self.engine.compile_with_scope(&self.scope, text).map_err(|error| report(&EvalAltResult::from(error)))?;
         if let Some(source) = source {
@@ -146,7 +146,7 @@ impl Interpreter {
 
     fn report(&self, error: error::Error) -> Report {
         let raised = error.raise(rhai::Position::NONE);
-        Report::new(&raised, |name| crate::ops::error::nearest(name, self.catalog.names()))
+        Report::new(&raised, None, |name| crate::ops::error::nearest(name, self.catalog.names()))
     }
 
     /// Sets a variable of the scope.

@@ -1,0 +1,268 @@
+//! Carrying out what the command line asks for.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::CommandFactory;
+
+use super::args::{Cli, Command, Global};
+use super::environment;
+use crate::config::{self, Sources, Span};
+use crate::containerd::ConnectOptions;
+use crate::grant::Allow;
+use crate::kind::{Failure, Kind};
+use crate::ops::Settings;
+use crate::script::Limits;
+use crate::shell::style::When;
+use crate::shell::{self, Format, Interrupt, Outputs, Prompt, Screen, Shell, Show, Source, status};
+
+/// Why the program could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The access list is wrong.
+    #[error("--allow: {0}")]
+    Allow(#[from] crate::grant::AllowError),
+    /// The shell could not begin.
+    #[error(transparent)]
+    Shell(#[from] shell::Error),
+}
+
+impl Failure for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Config(error) => error.kind(),
+            Self::Allow(error) => error.kind(),
+            Self::Shell(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::Allow(error) => error.hint(),
+            Self::Shell(error) => error.hint(),
+        }
+    }
+}
+
+/// What the flags, the environment and the files came to.
+pub(super) struct Choices {
+    pub(super) address: Option<String>,
+    pub(super) namespace: String,
+    pub(super) timeout: Option<Duration>,
+    pub(super) connect_timeout: Duration,
+    pub(super) snapshotter: Option<String>,
+    pub(super) hosts_dir: Option<String>,
+    pub(super) format: Format,
+    pub(super) format_chosen: bool,
+    pub(super) color: When,
+    pub(super) audit: Option<PathBuf>,
+    pub(super) limits: Limits,
+    pub(super) rows: Vec<config::Row>,
+}
+
+impl Choices {
+    fn of(flags: &Global) -> Result<Self, Error> {
+        let mut sources = Sources::read(environment::config_files())?;
+        let variable = |name: &'static str| Some((name, environment::variable(name)));
+        let value = |setting: Option<config::Setting<String>>| setting.map(|setting| setting.value);
+        let address = value(
+            sources.pick("address", flags.address.clone(), variable("CONTAINERD_ADDRESS"), |f| f.address.clone()),
+        );
+        if address.is_none() {
+            sources.shown(crate::containerd::DEFAULT_SOCKET);
+        }
+        let namespace = value(sources.pick(
+            "namespace",
+            flags.namespace.clone(),
+            variable("CONTAINERD_NAMESPACE"),
+            |f| f.namespace.clone(),
+        ));
+        if namespace.is_none() {
+            sources.shown("default");
+        }
+        let snapshotter =
+            value(sources.pick("snapshotter", flags.snapshotter.clone(), variable("CONTAINERD_SNAPSHOTTER"), |f| {
+                f.snapshotter.clone()
+            }));
+        let timeout = sources.parsed("timeout", flags.timeout.clone(), |f| f.timeout.clone(), Span(Duration::ZERO))?;
+        let wait = Span(ConnectOptions::default().connect_timeout);
+        let connect =
+            sources.parsed("connect_timeout", flags.connect_timeout.clone(), |f| f.connect_timeout.clone(), wait)?;
+        let hosts_dir = value(sources.pick("hosts_dir", flags.hosts_dir.clone(), None, |f| f.hosts_dir.clone()));
+        let output = if flags.json { Some("json".to_owned()) } else { flags.output.clone() };
+        let format_chosen = output.is_some();
+        let format = sources.parsed("output", output, |f| f.output.clone(), Format::Table)?;
+        let color = sources.parsed("color", flags.color.clone(), |f| f.color.clone(), When::Auto)?;
+        let audit = value(sources.pick("audit", flags.audit.clone(), None, |f| f.audit.clone()));
+        let operations = sources.parsed(
+            "max_operations",
+            flags.max_operations.map(|count| count.to_string()),
+            |f| f.max_operations.map(|count| count.to_string()),
+            Limits::default().operations,
+        )?;
+        Ok(Self {
+            address,
+            namespace: namespace.unwrap_or_else(|| "default".into()),
+            timeout: Some(timeout.0).filter(|limit| !limit.is_zero()),
+            connect_timeout: connect.0,
+            snapshotter,
+            hosts_dir,
+            format,
+            format_chosen,
+            color,
+            audit: audit.map(PathBuf::from),
+            limits: Limits { operations },
+            rows: sources.rows().to_vec(),
+        })
+    }
+}
+
+/// Runs the program.
+pub(super) fn run(cli: Cli) -> ExitCode {
+    // What is in memory may be a password (FACTS: secrets at rest); a core file would keep it.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let plain = environment::variable("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || environment::variable("TERM").is_some_and(|term| term == "dumb");
+    let choices = Choices::of(&cli.global);
+    let color = choices.as_ref().map_or_else(|_| When::Auto, |choices| choices.color);
+    let json = choices.as_ref().map_or(cli.global.json, |choices| choices.format == Format::Json);
+    let screen = Arc::new(Screen::new(Outputs::standard(), color, plain, json));
+    let result = choices.and_then(|choices| carry_out(&cli, choices, &screen));
+    let code = result.unwrap_or_else(|error| {
+        screen.failure(&error);
+        status::of_failure(&error)
+    });
+    ExitCode::from(code)
+}
+
+fn carry_out(cli: &Cli, choices: Choices, screen: &Arc<Screen>) -> Result<u8, Error> {
+    if let Some(Command::Completions { shell }) = &cli.command {
+        let mut text = Vec::new();
+        clap_complete::generate(*shell, &mut Cli::command(), "ctrsh", &mut text);
+        screen.raw(&String::from_utf8_lossy(&text));
+        return Ok(status::DONE);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("ctrsh")
+        .enable_all()
+        .build()
+        .map_err(shell::Error::Start)?;
+    let result = with_runtime(cli, choices, screen, runtime.handle());
+    // What is still running was cancelled; nobody waits for its threads.
+    runtime.shutdown_background();
+    result
+}
+
+fn with_runtime(
+    cli: &Cli,
+    choices: Choices,
+    screen: &Arc<Screen>,
+    runtime: &tokio::runtime::Handle,
+) -> Result<u8, Error> {
+    match &cli.command {
+        Some(Command::Reference) => {
+            let shell = shell_for(cli, &choices, screen, runtime, None, Vec::new())?.0;
+            screen.raw(&crate::script::reference::markdown(shell.interpreter().catalog()));
+            return Ok(status::DONE);
+        }
+        Some(Command::Definitions) => {
+            let shell = shell_for(cli, &choices, screen, runtime, None, Vec::new())?.0;
+            screen.raw(&shell.interpreter().definitions());
+            return Ok(status::DONE);
+        }
+        _ => {}
+    }
+    let mut words = cli.script.iter();
+    let file = if cli.eval.is_some() { None } else { words.next().map(PathBuf::from) };
+    let args = words.map(|word| word.to_string_lossy().into_owned()).collect();
+    let source = match (&cli.eval, &file) {
+        (Some(text), _) => Some(Source::input(text.clone())),
+        (None, Some(path)) => Some(read(path)?),
+        (None, None) => None,
+    };
+    let source = match source {
+        None if !std::io::IsTerminal::is_terminal(&std::io::stdin()) => Some(read(Path::new("-"))?),
+        source => source,
+    };
+    let folder = file.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let (mut shell, interrupt) = shell_for(cli, &choices, screen, runtime, folder, args)?;
+    interrupt.listen(runtime).map_err(shell::Error::Start)?;
+    let mut code = status::DONE;
+    if let Some(source) = &source {
+        let show = if cli.eval.is_some() || choices.format_chosen { Show::Value } else { Show::Nothing };
+        let ended = shell.run(source, show);
+        code = ended.status;
+        if !cli.shell || ended.exit {
+            interrupt.clean_up();
+            return Ok(code);
+        }
+    }
+    if source.is_none() || cli.shell {
+        code = Prompt::new(&mut shell).run()?;
+    }
+    interrupt.clean_up();
+    Ok(code)
+}
+
+fn read(path: &Path) -> Result<Source, Error> {
+    if path != Path::new("-") {
+        return Ok(Source::read(path)?);
+    }
+    let mut text = String::new();
+    let read = std::io::stdin().lock().read_to_string(&mut text);
+    read.map_err(|source| shell::Error::Script { path: "standard input".into(), source })?;
+    Ok(Source::file("stdin", text))
+}
+
+fn shell_for(
+    cli: &Cli,
+    choices: &Choices,
+    screen: &Arc<Screen>,
+    runtime: &tokio::runtime::Handle,
+    folder: Option<PathBuf>,
+    args: Vec<String>,
+) -> Result<(Shell, Arc<Interrupt>), Error> {
+    let interrupt = Arc::new(Interrupt::new());
+    let hook = Arc::clone(&interrupt);
+    screen.on_closed(move || hook.stop(shell::Why::Closed));
+    let at_prompt = cli.script.is_empty() && cli.eval.is_none();
+    let allow = match &cli.global.allow {
+        Some(list) => list.parse()?,
+        None if at_prompt => Allow::all(),
+        None => Allow::script(),
+    };
+    let working_dir = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    let options = shell::Options {
+        address: choices.address.clone(),
+        namespace: choices.namespace.clone(),
+        connect: ConnectOptions { connect_timeout: choices.connect_timeout },
+        allow,
+        dry_run: cli.global.dry_run,
+        progress: Arc::new(crate::ops::progress::Silent),
+        confirm: Arc::new(crate::ops::policy::Unasked),
+        audit: choices.audit.clone(),
+        settings: Settings {
+            snapshotter: choices.snapshotter.clone(),
+            run_dir: environment::run_dir(),
+            log_dir: environment::log_dir(),
+            temp_dir: std::env::temp_dir(),
+            working_dir: working_dir.clone(),
+        },
+        limits: choices.limits,
+        timeout: choices.timeout,
+        format: choices.format,
+        args,
+        modules: Some(folder.unwrap_or(working_dir)),
+        documented: matches!(cli.command, Some(Command::Definitions)),
+    };
+    Ok((Shell::new(options, Arc::clone(screen), Arc::clone(&interrupt), runtime)?, interrupt))
+}

@@ -1,0 +1,311 @@
+//! The shell: reads, evaluates and shows. The only layer that prints, prompts and reads keys.
+//!
+//! It knows nothing of Rhai: sources go to [`crate::script::Interpreter`] as text, and what comes back is an
+//! [`Output`](crate::script::Output) to draw or a [`Report`] to tell.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::containerd::{ConnectOptions, Endpoint};
+use crate::grant::{Allow, Grant};
+use crate::ops::{Audit, Context, Daemon, Place, Progress, Settings, Shared};
+use crate::script::{Evaluated, Interpreter, Limits, Report, Setup};
+
+pub mod error;
+pub mod escape;
+pub mod format;
+pub mod interrupt;
+mod prompt;
+pub mod render;
+pub mod report;
+pub mod screen;
+pub mod status;
+pub mod style;
+
+pub use error::Error;
+pub use format::Format;
+pub use interrupt::{Interrupt, Why};
+pub use prompt::Prompt;
+pub use screen::{Outputs, Screen};
+
+/// How a shell is to be.
+pub struct Options {
+    /// Where the daemon listens, as a path or `unix://`.
+    pub address: Option<String>,
+    /// The namespace.
+    pub namespace: String,
+    /// How to connect.
+    pub connect: ConnectOptions,
+    /// What scripts may do.
+    pub allow: Allow,
+    /// Whether changes are only shown.
+    pub dry_run: bool,
+    /// Who shows progress.
+    pub progress: Arc<dyn Progress>,
+    /// Who is asked before more than one thing is deleted.
+    pub confirm: Arc<dyn crate::ops::Confirm>,
+    /// Where changes are written down.
+    pub audit: Option<PathBuf>,
+    /// Choices for operations.
+    pub settings: Settings,
+    /// What a source may use up.
+    pub limits: Limits,
+    /// How long a source may take.
+    pub timeout: Option<Duration>,
+    /// How values are shown.
+    pub format: Format,
+    /// What `args()` returns.
+    pub args: Vec<String>,
+    /// The folder below which `import` finds modules.
+    pub modules: Option<PathBuf>,
+    /// Whether the editor definitions can be written.
+    pub documented: bool,
+}
+
+/// A piece of text to run.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// What reports call it: the path of a file, none for input.
+    pub name: Option<String>,
+    /// The text.
+    pub text: String,
+}
+
+impl Source {
+    /// Makes a source of an expression or a line of input.
+    #[must_use]
+    pub fn input(text: impl Into<String>) -> Self {
+        Self { name: None, text: text.into() }
+    }
+
+    /// Makes a source of a file's text; a `#!` line at its beginning becomes a comment.
+    #[must_use]
+    pub fn file(name: impl Into<String>, text: String) -> Self {
+        let text = if text.starts_with("#!") { format!("//{}", &text[2..]) } else { text };
+        Self { name: Some(name.into()), text }
+    }
+
+    /// Reads a script.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not text.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Self::file(path.display().to_string(), text)),
+            Err(source) => Err(Error::Script { path: path.to_owned(), source }),
+        }
+    }
+}
+
+/// Whether a source's value is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// It is.
+    Value,
+    /// Only what it prints is.
+    Nothing,
+}
+
+/// How a source ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// The exit status that it would set.
+    pub status: u8,
+    /// Its value, when it succeeded.
+    pub value: Option<Evaluated>,
+    /// Whether it called `exit`.
+    pub exit: bool,
+}
+
+impl Ended {
+    fn failed(status: u8) -> Self {
+        Self { status, value: None, exit: false }
+    }
+}
+
+/// A shell: an interpreter, a screen, and what can stop the one from filling the other.
+pub struct Shell {
+    interpreter: Interpreter,
+    screen: Arc<Screen>,
+    interrupt: Arc<Interrupt>,
+    runtime: tokio::runtime::Handle,
+    timeout: Option<Duration>,
+    format: Format,
+    texts: HashMap<String, String>,
+}
+
+impl Shell {
+    /// Makes a shell. Nothing is connected to yet.
+    ///
+    /// # Errors
+    /// When the address or namespace is none, or the audit file cannot be opened.
+    pub fn new(
+        options: Options,
+        screen: Arc<Screen>,
+        interrupt: Arc<Interrupt>,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Self, Error> {
+        let endpoint = match &options.address {
+            Some(address) => Endpoint::parse(address)?,
+            None => Endpoint::default(),
+        };
+        crate::containerd::identifier::check("namespace", &options.namespace)?;
+        let shared = Shared {
+            progress: options.progress,
+            confirm: options.confirm,
+            audit: options.audit.as_deref().map(Audit::open).transpose()?,
+            settings: options.settings,
+        };
+        let place =
+            Place { daemon: Daemon::new(endpoint, options.connect), namespace: options.namespace.as_str().into() };
+        let grant = Grant::new(options.allow, tokio_util::sync::CancellationToken::new());
+        let context = Context::new(place, grant, Arc::new(shared));
+        let interpreter = Interpreter::new(Setup {
+            runtime: runtime.clone(),
+            context: if options.dry_run { context.dry_run() } else { context },
+            sink: Arc::<Screen>::clone(&screen),
+            args: options.args,
+            limits: options.limits,
+            modules: options.modules,
+            documented: options.documented,
+        });
+        Ok(Self {
+            interpreter,
+            screen,
+            interrupt,
+            runtime: runtime.clone(),
+            timeout: options.timeout,
+            format: options.format,
+            texts: HashMap::new(),
+        })
+    }
+
+    /// Returns the interpreter.
+    #[must_use]
+    pub fn interpreter(&self) -> &Interpreter {
+        &self.interpreter
+    }
+
+    /// Returns the interpreter, to set constants.
+    pub fn interpreter_mut(&mut self) -> &mut Interpreter {
+        &mut self.interpreter
+    }
+
+    /// Returns the screen.
+    #[must_use]
+    pub fn screen(&self) -> &Arc<Screen> {
+        &self.screen
+    }
+
+    /// Runs a source, shows its value or tells why there is none.
+    pub fn run(&mut self, source: &Source, show: Show) -> Ended {
+        let result = self.evaluate(source);
+        match result {
+            Ok(value) => {
+                if show == Show::Value
+                    && let Err(report) = self.show(&value)
+                {
+                    return self.failed(&report, source);
+                }
+                if let Some(status) = self.interrupt.leaving().map(status::of_stop) {
+                    return Ended::failed(status);
+                }
+                let exit = value.exit.is_some();
+                let status = value.exit.and_then(|status| u8::try_from(status).ok()).unwrap_or(status::DONE);
+                Ended { status, value: Some(value), exit }
+            }
+            Err(report) => self.failed(&report, source),
+        }
+    }
+
+    /// Runs a source under the interrupt and the timeout.
+    fn evaluate(&mut self, source: &Source) -> Result<Evaluated, Report> {
+        if let Some(name) = &source.name {
+            self.texts.insert(name.clone(), source.text.clone());
+        }
+        let cancel = self.interrupt.begin();
+        let alarm = self.timeout.map(|timeout| {
+            let interrupt = Arc::clone(&self.interrupt);
+            self.runtime.spawn(async move {
+                tokio::time::sleep(timeout).await;
+                interrupt.stop(Why::TimedOut);
+            })
+        });
+        let result = self.interpreter.run(&source.text, source.name.as_deref(), cancel);
+        if let Some(alarm) = alarm {
+            alarm.abort();
+        }
+        result
+    }
+
+    /// Shows a value in the chosen form.
+    ///
+    /// # Errors
+    /// What reading one of its properties failed with.
+    pub fn show(&self, value: &Evaluated) -> Result<(), Report> {
+        let canvas = render::Canvas {
+            width: self.screen.width(),
+            palette: self.screen.palette(),
+            terminal: self.screen.is_terminal(),
+        };
+        let text = match self.format {
+            Format::Table => render::draw(&self.interpreter.show(value)?, canvas),
+            Format::Json | Format::Yaml => {
+                let json = self.interpreter.json(value)?;
+                render::write(&crate::script::Output::Nothing, &json, self.format, canvas)
+            }
+            Format::Csv | Format::Text => {
+                let output = self.interpreter.show(value)?;
+                render::write(&output, &serde_json::Value::Null, self.format, canvas)
+            }
+        };
+        if !text.is_empty() {
+            self.screen.line(&text);
+        }
+        Ok(())
+    }
+
+    fn failed(&self, report: &Report, source: &Source) -> Ended {
+        let why = self.interrupt.end();
+        let status = why.map_or_else(|| status::of_report(report), status::of_stop);
+        if why == Some(Why::Closed) {
+            return Ended::failed(status);
+        }
+        let mut report = report.clone();
+        if let (Some(Why::TimedOut), Some(limit)) = (why, self.timeout) {
+            report.error.kind = crate::kind::Kind::Timeout;
+            report.error.message = format!("stopped after {}", humantime::format_duration(limit));
+            report.error.hint = Some("give it longer with --timeout".into());
+        }
+        if self.screen.json_errors() {
+            self.screen.tell(&escape::json(&report::json(&report, status).to_string()));
+        } else {
+            let quiet = source.name.is_none() && !source.text.trim_end().contains('\n') && !report.parse;
+            let texts = Texts { shell: self, source };
+            let terminal = self.screen.err_is_terminal();
+            self.screen.tell(&report::draw(&report, &texts, self.screen.err_palette(), terminal, quiet));
+        }
+        Ended { status, value: None, exit: report.exit.is_some() }
+    }
+}
+
+/// The texts that reports quote: what ran, and modules from their files.
+struct Texts<'a> {
+    shell: &'a Shell,
+    source: &'a Source,
+}
+
+impl report::Sources for Texts<'_> {
+    fn text(&self, name: Option<&str>) -> Option<String> {
+        match name {
+            None => Some(self.source.text.clone()),
+            Some(name) if self.source.name.as_deref() == Some(name) => Some(self.source.text.clone()),
+            Some(name) => match self.shell.texts.get(name) {
+                Some(text) => Some(text.clone()),
+                None => std::fs::read_to_string(name).ok(),
+            },
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The only place that writes to standard output and standard error.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::escape;
+use super::style::{Palette, Role, When};
+use crate::kind::Failure;
+use crate::script::Sink;
+
+/// How wide things are drawn when nobody says how wide the terminal is.
+const DEFAULT_WIDTH: usize = 80;
+
+/// One of the two outputs.
+struct Output {
+    to: Mutex<Box<dyn Write + Send>>,
+    terminal: bool,
+    palette: Palette,
+}
+
+/// What hides the progress bars while something is written above them.
+type Aside = Box<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
+
+/// Standard output and standard error.
+pub struct Screen {
+    out: Output,
+    err: Output,
+    width: Option<usize>,
+    json_errors: bool,
+    closed: AtomicBool,
+    on_closed: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    aside: OnceLock<Aside>,
+}
+
+/// How a screen writes.
+pub struct Outputs {
+    /// Standard output.
+    pub out: Box<dyn Write + Send>,
+    /// Standard error.
+    pub err: Box<dyn Write + Send>,
+    /// Whether standard output is a terminal.
+    pub out_terminal: bool,
+    /// Whether standard error is a terminal.
+    pub err_terminal: bool,
+    /// A width that holds instead of the terminal's.
+    pub width: Option<usize>,
+}
+
+impl Outputs {
+    /// Returns the process's own outputs.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self {
+            out: Box::new(io::stdout()),
+            err: Box::new(io::stderr()),
+            out_terminal: io::stdout().is_terminal(),
+            err_terminal: io::stderr().is_terminal(),
+            width: None,
+        }
+    }
+}
+
+impl Screen {
+    /// Makes a screen. `plain` says that a terminal wants no colours; `json_errors` that programs read the errors.
+    #[must_use]
+    pub fn new(outputs: Outputs, color: When, plain: bool, json_errors: bool) -> Self {
+        let palette = |terminal: bool| {
+            Palette::new(match color {
+                When::Always => true,
+                When::Never => false,
+                When::Auto => terminal && !plain,
+            })
+        };
+        let Outputs { out, err, out_terminal, err_terminal, width } = outputs;
+        Self {
+            out: Output { to: Mutex::new(out), terminal: out_terminal, palette: palette(out_terminal) },
+            err: Output { to: Mutex::new(err), terminal: err_terminal, palette: palette(err_terminal) },
+            width,
+            json_errors,
+            closed: AtomicBool::new(false),
+            on_closed: OnceLock::new(),
+            aside: OnceLock::new(),
+        }
+    }
+
+    /// Sets what is done when nobody reads standard output any more.
+    pub fn on_closed(&self, hook: impl Fn() + Send + Sync + 'static) {
+        // Only the shell sets it, and once.
+        let _ = self.on_closed.set(Box::new(hook));
+    }
+
+    /// Sets what hides the progress bars while something is written.
+    pub fn set_aside(&self, aside: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static) {
+        let _ = self.aside.set(Box::new(aside));
+    }
+
+    /// Returns whether nobody reads standard output any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether standard output is a terminal.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.out.terminal
+    }
+
+    /// Returns whether standard error is a terminal.
+    #[must_use]
+    pub fn err_is_terminal(&self) -> bool {
+        self.err.terminal
+    }
+
+    /// Returns the colours of standard output.
+    #[must_use]
+    pub fn palette(&self) -> Palette {
+        self.out.palette
+    }
+
+    /// Returns the colours of standard error.
+    #[must_use]
+    pub fn err_palette(&self) -> Palette {
+        self.err.palette
+    }
+
+    /// Returns whether errors are to be JSON.
+    #[must_use]
+    pub fn json_errors(&self) -> bool {
+        self.json_errors
+    }
+
+    /// Returns how wide standard output is, or nothing when it is no terminal.
+    #[must_use]
+    pub fn width(&self) -> Option<usize> {
+        if self.width.is_some() {
+            return self.width;
+        }
+        self.out.terminal.then(|| {
+            let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+            size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(DEFAULT_WIDTH)
+        })
+    }
+
+    /// Writes text that is already safe and styled to standard output, with a line end.
+    pub fn line(&self, text: &str) {
+        self.write(&self.out, text, "\n");
+    }
+
+    /// Writes text that is already safe to standard output as it is.
+    pub fn raw(&self, text: &str) {
+        self.write(&self.out, text, "");
+    }
+
+    /// Writes text that is already safe and styled to standard error, with a line end.
+    pub fn tell(&self, text: &str) {
+        self.write(&self.err, text, "\n");
+    }
+
+    /// Writes a remark to standard error: a word in its colour, then text from anywhere.
+    pub fn remark(&self, role: Role, word: &str, text: &str) {
+        let word = self.err.palette.paint(role, word);
+        self.tell(&format!("{word}: {}", self.safe(text)));
+    }
+
+    /// Writes a failure and its cure to standard error.
+    pub fn failure(&self, failure: &dyn Failure) {
+        let message = crate::kind::chain(failure);
+        if self.json_errors {
+            let error = serde_json::json!({ "error": {
+                "kind": failure.kind().as_str(), "message": message, "hint": failure.hint(),
+            }});
+            self.tell(&escape::json(&error.to_string()));
+            return;
+        }
+        self.remark(Role::Error, "error", &message);
+        if let Some(hint) = failure.hint() {
+            self.hint(&hint);
+        }
+    }
+
+    /// Writes what to do about a failure.
+    pub fn hint(&self, hint: &str) {
+        let word = self.err.palette.paint(Role::Note, "hint");
+        self.tell(&format!("  {word}: {}", self.safe(hint)));
+    }
+
+    /// Returns text from anywhere as standard error can take it.
+    fn safe<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
+        if self.err.terminal { escape::text(text) } else { text.into() }
+    }
+
+    fn write(&self, output: &Output, text: &str, end: &str) {
+        let write = || {
+            let mut to = output.to.lock().unwrap_or_else(PoisonError::into_inner);
+            let result = to.write_all(text.as_bytes()).and_then(|()| to.write_all(end.as_bytes()));
+            result.and_then(|()| to.flush())
+        };
+        let mut result = Ok(());
+        match self.aside.get() {
+            Some(aside) if self.out.terminal || self.err.terminal => aside(&mut || result = write()),
+            _ => result = write(),
+        }
+        // Where standard error cannot be written to there is nobody left to tell.
+        if result.is_err() && std::ptr::eq(output, &raw const self.out) && !self.closed.swap(true, Ordering::Relaxed) {
+            if let Some(hook) = self.on_closed.get() {
+                hook();
+            }
+        }
+    }
+}
+
+impl Sink for Screen {
+    fn print(&self, text: &str) {
+        if self.out.terminal { self.line(&escape::text(text)) } else { self.line(text) }
+    }
+
+    fn debug(&self, text: &str, at: &str) {
+        let at = self.err.palette.paint(Role::Faint, &escape::line(at));
+        self.tell(&format!("{at} {}", self.safe(text)));
+    }
+}
