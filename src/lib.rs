@@ -16,6 +16,7 @@ pub mod kind;
 pub mod layout;
 pub mod oci;
 pub mod ops;
+pub mod registry;
 pub mod sandbox;
 pub mod script;
 pub mod shell;

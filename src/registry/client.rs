@@ -1,0 +1,232 @@
+//! The client, and the registries and repositories it gives access to.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+
+use super::config::Tls;
+use super::hosts::Capability;
+use super::session::{Call, Done, Session, Shared, Target};
+use super::transport::Body;
+use super::{Config, Credential, Error, Result};
+use crate::grant::{Access, Grant};
+use crate::oci::store::Origin;
+
+/// A client of registries: one for a process, and cheap to clone.
+///
+/// Making one costs nothing: certificates, credentials and hosts files are read when a request first needs them. Tokens,
+/// connections, back-off and the memory of what registries hold are shared by all that is made from it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    /// Clients with other settings for one registry, so that a loop with options keeps its connections.
+    variants: Arc<Mutex<HashMap<(String, Options), Client>>>,
+}
+
+/// What one call may set for its registry beside what is configured.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Options {
+    /// Credentials, before all others.
+    pub credential: Option<Credential>,
+    /// Speak plain HTTP.
+    pub plain_http: bool,
+    /// Do not check the certificate.
+    pub skip_verify: bool,
+    /// Folders to use in place of the configured ones.
+    pub hosts_dirs: Option<Vec<PathBuf>>,
+    /// Certificates to use beside the configured ones.
+    pub tls: Tls,
+}
+
+impl Client {
+    /// Makes a client.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { shared: Arc::new(Shared::new(config)), variants: Arc::default() }
+    }
+
+    /// Returns the settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// Returns a repository of a registry, to be used under a grant.
+    #[must_use]
+    pub fn repository(&self, registry: &str, repository: &str, grant: &Grant, options: &Options) -> Repository {
+        Repository {
+            session: self.session(registry, grant, options),
+            name: repository.to_owned(),
+            subject: format!("{registry}/{repository}"),
+            pushes: false,
+        }
+    }
+
+    /// Returns a registry as a whole, to be used under a grant.
+    #[must_use]
+    pub fn registry(&self, registry: &str, grant: &Grant, options: &Options) -> Registry {
+        Registry { session: self.session(registry, grant, options) }
+    }
+
+    fn session(&self, registry: &str, grant: &Grant, options: &Options) -> Session {
+        let shared = Arc::clone(&self.variant(registry, options).shared);
+        Session { shared, registry: registry.to_owned(), grant: grant.clone() }
+    }
+
+    fn variant(&self, registry: &str, options: &Options) -> Self {
+        if *options == Options::default() {
+            return self.clone();
+        }
+        let mut variants = self.variants.lock().unwrap_or_else(PoisonError::into_inner);
+        variants
+            .entry((registry.to_owned(), options.clone()))
+            .or_insert_with(|| Self::new(changed(self.config(), registry, options)))
+            .clone()
+    }
+}
+
+fn changed(config: &Config, registry: &str, options: &Options) -> Config {
+    let mut config = config.clone();
+    if let Some(credential) = &options.credential {
+        config.credentials.insert(super::credentials::key(registry).to_owned(), credential.clone());
+    }
+    if options.plain_http {
+        config.plain_http.insert(registry.to_owned());
+    }
+    if options.skip_verify {
+        config.skip_verify.insert(registry.to_owned());
+    }
+    if let Some(dirs) = &options.hosts_dirs {
+        config.hosts_dirs.clone_from(dirs);
+    }
+    config.tls.ca.extend(options.tls.ca.iter().cloned());
+    if options.tls.client.is_some() {
+        config.tls.client.clone_from(&options.tls.client);
+    }
+    config
+}
+
+/// A registry as a whole.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    pub(super) session: Session,
+}
+
+impl Registry {
+    /// Returns the registry's name, `HOST[:PORT]`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.session.registry
+    }
+
+    /// Makes sure that a registry answers there and takes the credentials (distribution-spec, end-1).
+    ///
+    /// # Errors
+    /// Whatever keeps it from answering; of kind `unauthorized` when the credentials are wrong or missing.
+    pub async fn ping(&self) -> Result<()> {
+        // The base itself; Docker's registry answers only with the slash.
+        self.get(Target::Path(String::new(), Vec::new()), Vec::new()).await.map(drop)
+    }
+
+    pub(super) async fn get(&self, target: Target, scopes: Vec<String>) -> Result<Done> {
+        self.session
+            .send(Call {
+                method: Method::GET,
+                access: Access::Read,
+                capability: Capability::Resolve,
+                subject: self.name(),
+                target,
+                scopes,
+                headers: HeaderMap::new(),
+                body: Body::Empty,
+                download: false,
+            })
+            .await
+    }
+}
+
+/// A repository of a registry.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    pub(super) session: Session,
+    name: String,
+    subject: String,
+    pushes: bool,
+}
+
+impl Repository {
+    /// Returns the same repository with tokens that allow a push from the first request on, which saves fetching two.
+    #[must_use]
+    pub fn for_push(mut self) -> Self {
+        self.pushes = true;
+        self
+    }
+
+    /// Returns the registry's name, `HOST[:PORT]`.
+    #[must_use]
+    pub fn registry(&self) -> &str {
+        &self.session.registry
+    }
+
+    /// Returns the repository's name within the registry.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns registry and name.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin { registry: self.registry().to_owned(), repository: self.name.clone() }
+    }
+
+    /// Returns `REGISTRY/REPOSITORY`, as messages and grants call it.
+    #[must_use]
+    pub fn locator(&self) -> &str {
+        &self.subject
+    }
+
+    /// Returns how messages call a tag or digest of it.
+    pub(super) fn named(&self, selector: &str) -> String {
+        let mark = if selector.contains(':') { '@' } else { ':' };
+        format!("{}{mark}{selector}", self.subject)
+    }
+
+    /// Describes a request to a path of this repository; the method decides on the access and the scope.
+    pub(super) fn call(&self, method: Method, capability: Capability, path: &str) -> Call<'_> {
+        let (access, actions) = match method {
+            Method::GET | Method::HEAD if self.pushes => (Access::Read, "pull,push"),
+            Method::GET | Method::HEAD => (Access::Read, "pull"),
+            Method::DELETE => (Access::Delete, "delete"),
+            _ => (Access::Write, "pull,push"),
+        };
+        Call {
+            method,
+            access,
+            capability,
+            subject: &self.subject,
+            target: Target::Path(format!("{}/{path}", self.name), Vec::new()),
+            scopes: vec![format!("repository:{}:{actions}", self.name)],
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+            download: false,
+        }
+    }
+
+    pub(super) async fn send(&self, call: Call<'_>) -> Result<Done> {
+        self.session.send(call).await
+    }
+
+    /// Returns the error for content whose registry says that the repository lacks what it was known to hold.
+    pub(super) fn notice(&self, error: Error) -> Error {
+        if let Error::Answer(answer) = &error
+            && ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"].iter().any(|code| answer.has(code))
+        {
+            self.session.shared.presence.forget(self.registry(), &self.name);
+        }
+        error
+    }
+}

@@ -1,0 +1,118 @@
+//! What is known of which repository holds which content, so that a batch asks and sends each thing once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::oci::Digest;
+
+/// How long it counts: a prompt stays open for days, and registries collect garbage.
+const LIFE: Duration = Duration::from_secs(15 * 60);
+/// How many repositories are kept for one blob of a registry.
+const MAX_HOLDERS: usize = 8;
+
+/// A memory of what registries hold.
+#[derive(Debug, Default)]
+pub(super) struct Presence(Mutex<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// By registry and digest, the repositories with the time they were last seen to have it, the latest last.
+    holders: HashMap<String, HashMap<Digest, Vec<(String, Instant)>>>,
+}
+
+impl Presence {
+    /// Notes that a repository has the content.
+    pub(super) fn note(&self, registry: &str, repository: &str, digest: &Digest) {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let blobs = memory.holders.entry(registry.to_owned()).or_default();
+        let holders = blobs.entry(digest.clone()).or_default();
+        holders.retain(|(name, _)| name != repository);
+        if holders.len() == MAX_HOLDERS {
+            holders.remove(0);
+        }
+        holders.push((repository.to_owned(), Instant::now()));
+    }
+
+    /// Returns whether a repository is known to have the content.
+    pub(super) fn has(&self, registry: &str, repository: &str, digest: &Digest) -> bool {
+        self.holders(registry, digest).iter().any(|name| name == repository)
+    }
+
+    /// Returns the repositories that are known to have the content, the latest first.
+    pub(super) fn holders(&self, registry: &str, digest: &Digest) -> Vec<String> {
+        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(holders) = memory.holders.get(registry).and_then(|blobs| blobs.get(digest)) else { return Vec::new() };
+        holders.iter().rev().filter(|(_, seen)| seen.elapsed() < LIFE).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Forgets all that a repository was known to have, because it turned out to lack some of it.
+    pub(super) fn forget(&self, registry: &str, repository: &str) {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(blobs) = memory.holders.get_mut(registry) else { return };
+        for holders in blobs.values_mut() {
+            holders.retain(|(name, _)| name != repository);
+        }
+        blobs.retain(|_, holders| !holders.is_empty());
+    }
+
+    /// Forgets one content of a repository.
+    pub(super) fn forget_one(&self, registry: &str, repository: &str, digest: &Digest) {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(holders) = memory.holders.get_mut(registry).and_then(|blobs| blobs.get_mut(digest)) {
+            holders.retain(|(name, _)| name != repository);
+        }
+    }
+
+    /// Returns how many different contents are remembered.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.holders.values().map(HashMap::len).sum::<usize>()
+    }
+}
+
+/// Picks, among repositories that hold a blob, the one whose name is nearest to another's: the longest common path.
+pub(super) fn nearest(names: &[String], to: &str) -> Option<String> {
+    let common = |name: &str| name.split('/').zip(to.split('/')).take_while(|(a, b)| a == b).count();
+    let mut seen = HashSet::new();
+    let mut best: Option<(usize, &String)> = None;
+    for name in names.iter().filter(|name| *name != to && seen.insert(*name)) {
+        let length = common(name);
+        if best.is_none_or(|(longest, _)| length > longest) {
+            best = Some((length, name));
+        }
+    }
+    best.map(|(_, name)| name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn holders_are_remembered_for_a_while() {
+        let presence = Presence::default();
+        let digest = Digest::sha256(b"x");
+        presence.note("r", "a", &digest);
+        presence.note("r", "b", &digest);
+        presence.note("r", "a", &digest);
+        assert_eq!(presence.holders("r", &digest), ["a", "b"]);
+        assert!(presence.has("r", "a", &digest) && !presence.has("s", "a", &digest));
+        presence.forget("r", "a");
+        assert_eq!(presence.holders("r", &digest), ["b"]);
+        tokio::time::advance(LIFE).await;
+        assert!(presence.holders("r", &digest).is_empty());
+        presence.forget("r", "b");
+        assert_eq!(presence.len(), 0);
+    }
+
+    #[test]
+    fn the_nearest_repository_is_asked_first() {
+        let names: Vec<String> = ["x/y", "team/app/base", "team/other"].map(String::from).into();
+        assert_eq!(nearest(&names, "team/app/web").as_deref(), Some("team/app/base"));
+        assert_eq!(nearest(&names[..1], "x/y"), None);
+    }
+}

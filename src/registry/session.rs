@@ -1,0 +1,377 @@
+//! What a registry needs round one request: the host to ask, credentials, and patience.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Method, StatusCode};
+use url::Url;
+
+use super::Result;
+use super::auth::Logins;
+use super::config::Config;
+use super::error::{Answer, Error};
+use super::hosts::{self, Capability, Endpoint, Profile};
+use super::presence::Presence;
+use super::reach::Reach;
+use super::token::Asking;
+use super::transport::{Body, Parcel, Reply, Transport};
+use super::uploads::Interrupted;
+use crate::grant::{Access, Grant, Refused};
+use crate::kind::Failure;
+
+/// How often one request may be sent again with other credentials: once for none, once for too few.
+const MAX_CHALLENGES: usize = 2;
+
+/// What all repositories of a client share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    transport: Transport,
+    logins: Logins,
+    pub(super) presence: Presence,
+    hosts: Mutex<HashMap<String, Arc<[Arc<Endpoint>]>>>,
+    /// Which of the hosts that may fall back to plain HTTP do so, once that is known.
+    plain: Mutex<HashMap<url::Origin, bool>>,
+    /// How long the pieces of an upload may be, for the registries that refused a whole one.
+    pieces: Mutex<HashMap<String, u64>>,
+    pub(super) interrupted: Interrupted,
+}
+
+impl Shared {
+    pub(super) fn new(config: Config) -> Self {
+        let config = Arc::new(config);
+        Self {
+            transport: Transport::new(Arc::clone(&config)),
+            config,
+            logins: Logins::default(),
+            presence: Presence::default(),
+            hosts: Mutex::default(),
+            plain: Mutex::default(),
+            pieces: Mutex::default(),
+            interrupted: Interrupted::default(),
+        }
+    }
+
+    /// Returns the hosts of a registry, read from the hosts folder when they are first needed.
+    fn hosts(&self, registry: &str) -> Result<Arc<[Arc<Endpoint>]>> {
+        let mut known = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hosts) = known.get(registry) {
+            return Ok(Arc::clone(hosts));
+        }
+        let hosts: Arc<[Arc<Endpoint>]> = hosts::load(&self.config, registry)?.into_iter().map(Arc::new).collect();
+        known.insert(registry.to_owned(), Arc::clone(&hosts));
+        Ok(hosts)
+    }
+
+    fn is_plain(&self, endpoint: &Endpoint) -> Option<bool> {
+        self.plain.lock().unwrap_or_else(PoisonError::into_inner).get(&endpoint.base.origin()).copied()
+    }
+
+    fn set_plain(&self, endpoint: &Endpoint, plain: bool) {
+        self.plain.lock().unwrap_or_else(PoisonError::into_inner).insert(endpoint.base.origin(), plain);
+    }
+
+    /// Returns how long a piece of an upload may be, when a registry refused a whole one.
+    pub(super) fn piece(&self, registry: &str) -> Option<u64> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner).get(registry).copied()
+    }
+
+    pub(super) fn set_piece(&self, registry: &str, piece: u64) {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner).insert(registry.to_owned(), piece);
+    }
+
+    /// Returns an endpoint's address in use.
+    fn base(&self, endpoint: &Endpoint) -> Url {
+        let mut base = endpoint.base.clone();
+        if endpoint.fallback && self.is_plain(endpoint) == Some(true) {
+            // Cannot fail: both schemes are "special" to the URL standard.
+            let _ = base.set_scheme("http");
+        }
+        base
+    }
+}
+
+/// A registry under a grant: what requests are made through.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    pub(super) shared: Arc<Shared>,
+    /// The registry as the user writes it.
+    pub(super) registry: String,
+    pub(super) grant: Grant,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// A path below each host's base, and the query.
+    Path(String, Vec<(&'static str, String)>),
+    /// An address that one host named.
+    Named(Place),
+}
+
+/// An address that a host named, and what is known of that host.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) url: Url,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) chooser: Reach,
+}
+
+/// What is asked of a registry.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) access: Access,
+    pub(super) capability: Capability,
+    /// What the grant is asked about, `REGISTRY/REPOSITORY`.
+    pub(super) subject: &'a str,
+    pub(super) target: Target,
+    /// What a token must allow, the most important first.
+    pub(super) scopes: Vec<String>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+    pub(super) download: bool,
+}
+
+/// Content that an image's author keeps elsewhere.
+pub(super) struct Foreign<'a> {
+    pub(super) url: &'a str,
+    pub(super) subject: &'a str,
+    pub(super) range: Option<HeaderValue>,
+}
+
+/// A successful answer, and who gave it.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) reply: Reply,
+    pub(super) endpoint: Arc<Endpoint>,
+}
+
+impl Done {
+    /// Takes the address that the answer names.
+    pub(super) fn place(&self, location: &str) -> Result<Place> {
+        let url = self.reply.locate(location)?;
+        let chooser = self.reply.reach;
+        if url.origin() != self.reply.url.origin() && !chooser.may_choose(Reach::of_literal(&url)) {
+            return Err(self.reply.detour(&url, "it is an address that this registry may not send us to"));
+        }
+        Ok(Place { url, endpoint: Arc::clone(&self.endpoint), chooser })
+    }
+}
+
+impl Session {
+    /// Sends a request to the first host that can answer it, and again where that may help.
+    ///
+    /// Mirrors are asked in their order, each once, before anyone is asked again. The registry's own answer decides.
+    pub(super) async fn send(&self, mut call: Call<'_>) -> Result<Done> {
+        let mut hosts = self.candidates(&call)?;
+        let decisive = hosts.last().cloned();
+        let policy = self.shared.config.retry;
+        for retry in 0.. {
+            let mut again = Vec::new();
+            let mut last = None;
+            for host in hosts {
+                match self.attempt(&host, &mut call).await {
+                    Ok(done) => return Ok(done),
+                    Err(error @ Error::Refused(_)) => return Err(error),
+                    Err(error) if error.retryable() && call.body.can_be_sent() => {
+                        again.push(host);
+                        last = Some(error);
+                    }
+                    Err(error) => {
+                        if decisive.as_ref().is_some_and(|own| Arc::ptr_eq(own, &host)) || !call.body.can_be_sent() {
+                            return Err(error);
+                        }
+                        last = last.or(Some(error));
+                    }
+                }
+            }
+            let nobody = || Error::NoHost { registry: self.registry.clone(), capability: call.capability.as_str() };
+            let error = last.unwrap_or_else(nobody);
+            let Some(delay) = policy.delay(retry).filter(|_| !again.is_empty()) else { return Err(error) };
+            tracing::debug!(%error, ?delay, retry, "trying again");
+            self.sleep(delay).await?;
+            hosts = again;
+        }
+        unreachable!("the policy ends the loop")
+    }
+
+    async fn sleep(&self, delay: std::time::Duration) -> Result<()> {
+        let slept = self.grant.cancel().run_until_cancelled(tokio::time::sleep(delay)).await;
+        slept.ok_or(Error::Refused(Refused::Cancelled))
+    }
+
+    fn candidates(&self, call: &Call<'_>) -> Result<Vec<Arc<Endpoint>>> {
+        if let Target::Named(place) = &call.target {
+            return Ok(vec![Arc::clone(&place.endpoint)]);
+        }
+        let hosts = self.shared.hosts(&self.registry)?;
+        let mut able: Vec<_> = hosts.iter().filter(|host| host.can.contains(&call.capability)).cloned().collect();
+        if able.is_empty() {
+            return Err(Error::NoHost { registry: self.registry.clone(), capability: call.capability.as_str() });
+        }
+        if call.capability == Capability::Push {
+            // As containerd does: a push that moved on from host to host would leave parts of it everywhere.
+            able.truncate(1);
+        }
+        Ok(able)
+    }
+
+    /// Asks one host once, with the credentials that it wants.
+    async fn attempt(&self, endpoint: &Arc<Endpoint>, call: &mut Call<'_>) -> Result<Done> {
+        let mut challenges = 0;
+        loop {
+            let base = self.shared.base(endpoint);
+            let (url, guard) = locate(&base, endpoint, &call.target);
+            let own = url.origin() == base.origin();
+            let login = self.shared.logins.of(base.origin());
+            let ask = Asking {
+                transport: &self.shared.transport,
+                config: &self.shared.config,
+                grant: &self.grant,
+                subject: call.subject,
+                endpoint,
+                base: &base,
+            };
+            let mut own_headers = HeaderMap::new();
+            let mut authorization = None;
+            let mut profile = endpoint.profile.clone();
+            if own {
+                authorization = login.authorization(&ask, &call.scopes).await?;
+                own_headers.extend(endpoint.headers.clone());
+                if let Some(value) = &authorization {
+                    own_headers.insert(AUTHORIZATION, value.clone());
+                }
+            } else {
+                profile.client = None;
+            }
+            let sent = self
+                .shared
+                .transport
+                .send(Parcel {
+                    grant: &self.grant,
+                    access: call.access,
+                    subject: call.subject,
+                    method: call.method.clone(),
+                    url,
+                    profile: &profile,
+                    guard,
+                    headers: call.headers.clone(),
+                    own_headers,
+                    body: &mut call.body,
+                    download: call.download,
+                })
+                .await;
+            let reply = match sent {
+                Err(Error::Unreachable { .. })
+                    if endpoint.fallback && self.shared.is_plain(endpoint).is_none() && call.body.can_be_sent() =>
+                {
+                    self.shared.set_plain(endpoint, true);
+                    continue;
+                }
+                Err(error @ Error::Unreachable { .. }) if self.shared.is_plain(endpoint) == Some(true) => {
+                    // It may come back speaking TLS.
+                    self.shared.plain.lock().unwrap_or_else(PoisonError::into_inner).remove(&endpoint.base.origin());
+                    return Err(error);
+                }
+                other => other?,
+            };
+            if endpoint.fallback && base.scheme() == "https" {
+                self.shared.set_plain(endpoint, false);
+            }
+            if reply.status() == StatusCode::UNAUTHORIZED && reply.direct && own && challenges < MAX_CHALLENGES {
+                challenges += 1;
+                let asked = (reply.headers(), reply.reach);
+                let better = login.learn(&ask, asked, &call.scopes, authorization.as_ref()).await?;
+                if better && call.body.can_be_sent() {
+                    continue;
+                }
+                return match reply.checked().await {
+                    Err(Error::Answer(answer)) => {
+                        Err(Error::Answer(Box::new(Answer { another_way: better, ..*answer })))
+                    }
+                    Err(error) => Err(error),
+                    Ok(reply) => Ok(Done { reply, endpoint: Arc::clone(endpoint) }),
+                };
+            }
+            return Ok(Done { reply: reply.checked().await?, endpoint: Arc::clone(endpoint) });
+        }
+    }
+
+    /// Reads content from where an image's author says it is, with nobody's credentials.
+    pub(super) async fn fetch_foreign(&self, foreign: Foreign<'_>) -> Result<Reply> {
+        let fail = |reason| Error::Detour {
+            action: "GET".to_owned(),
+            host: foreign.subject.to_owned(),
+            target: super::error::plain(foreign.url, 200),
+            reason,
+        };
+        let url = Url::parse(foreign.url).map_err(|_| fail("it is not an address"))?;
+        if url.scheme() != "https" || !url.username().is_empty() || url.password().is_some() {
+            return Err(fail("content elsewhere is fetched only by https, without a user"));
+        }
+        let headers = foreign.range.into_iter().map(|range| (RANGE, range)).collect();
+        let parcel = Parcel {
+            grant: &self.grant,
+            access: Access::Read,
+            subject: foreign.subject,
+            method: Method::GET,
+            url,
+            profile: &Profile::default(),
+            guard: Some(Reach::Public),
+            headers,
+            own_headers: HeaderMap::new(),
+            body: &mut Body::Empty,
+            download: true,
+        };
+        self.shared.transport.send(parcel).await?.checked().await
+    }
+}
+
+/// Works out the address of a target at a host, and who chose it.
+fn locate(base: &Url, endpoint: &Endpoint, target: &Target) -> (Url, Option<Reach>) {
+    match target {
+        Target::Named(place) => {
+            let guard = (place.url.origin() != base.origin()).then_some(place.chooser);
+            (place.url.clone(), guard)
+        }
+        Target::Path(path, query) => {
+            let mut url = base.clone();
+            if let Ok(mut segments) = url.path_segments_mut() {
+                // Encodes whatever is not a path's, and leaves out `.` and `..`.
+                segments.pop_if_empty().extend(path.split('/'));
+            }
+            if !query.is_empty() || endpoint.mirror_of.is_some() {
+                let mut pairs = url.query_pairs_mut();
+                pairs.extend_pairs(query);
+                if let Some(registry) = &endpoint.mirror_of {
+                    pairs.append_pair("ns", registry);
+                }
+            }
+            (url, None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_below_the_base() {
+        let config = Config::default();
+        let mut endpoint = hosts::load(&config, "r.example").unwrap().remove(0);
+        let url = |endpoint: &Endpoint, path: &str, query: Vec<(&'static str, String)>| {
+            locate(&endpoint.base, endpoint, &Target::Path(path.into(), query)).0.to_string()
+        };
+        assert_eq!(url(&endpoint, "a/b/manifests/1", vec![]), "https://r.example/v2/a/b/manifests/1");
+        assert_eq!(url(&endpoint, "a/blobs/uploads/", vec![]), "https://r.example/v2/a/blobs/uploads/");
+        assert_eq!(url(&endpoint, "../../x?y#z", vec![]), "https://r.example/v2/x%3Fy%23z");
+        endpoint.mirror_of = Some("docker.io".into());
+        assert_eq!(
+            url(&endpoint, "a/tags/list", vec![("n", "5".into())]),
+            "https://r.example/v2/a/tags/list?n=5&ns=docker.io"
+        );
+    }
+}
