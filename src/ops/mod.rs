@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::containerd;
 use crate::grant::{Access, Grant, Mode};
 
+pub mod container;
 pub mod copy;
 pub mod error;
 mod execute;
@@ -23,6 +24,7 @@ pub mod overlay;
 pub mod plan;
 pub mod policy;
 pub mod progress;
+pub mod task;
 pub mod undo;
 
 pub use error::{Error, Result};

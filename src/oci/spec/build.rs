@@ -75,7 +75,7 @@ pub fn build(basis: &Basis<'_>, options: &SpecOptions) -> Result<Spec, Error> {
         linux.namespaces.retain(|namespace| namespace.kind != "network");
         spec.mounts.push(mount("/etc/hosts", "bind", "/etc/hosts", &["rbind", "ro"]));
         spec.mounts.push(mount("/etc/resolv.conf", "bind", "/etc/resolv.conf", &["rbind", "ro"]));
-        overlay(&mut process.env, &[format!("HOSTNAME={}", basis.host.hostname)]);
+        overlay_env(&mut process.env, &[format!("HOSTNAME={}", basis.host.hostname)]);
     }
     join_namespaces(&mut linux, options)?;
     set_limits(&mut resources, options)?;
@@ -152,17 +152,18 @@ fn set_environment(process: &mut Process, image: Option<&ImageConfig>, options: 
             .filter(|line| !line.is_empty() && !line.starts_with('#') && line.contains('='))
             .map(str::to_owned)
             .collect();
-        overlay(&mut process.env, &lines);
+        overlay_env(&mut process.env, &lines);
     }
-    overlay(&mut process.env, &options.env);
+    overlay_env(&mut process.env, &options.env);
     let term = |entry: &String| entry == "TERM" || entry.starts_with("TERM=");
     if options.tty && !process.env.iter().chain(&options.env).any(term) {
         process.env.push("TERM=xterm".to_owned());
     }
 }
 
-/// Replaces in place what has the same name, appends what is new, removes what comes without `=`.
-fn overlay(env: &mut Vec<String>, over: &[String]) {
+/// Lays an environment over another: replaces in place what has the same name, appends what is new, removes what comes
+/// without `=`.
+pub fn overlay_env(env: &mut Vec<String>, over: &[String]) {
     for entry in over {
         let name = entry.split('=').next().unwrap_or_default();
         let same = |old: &String| old.split('=').next() == Some(name);

@@ -1,0 +1,266 @@
+//! `exec`: runs a command in a running container and captures what it writes.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use tokio::io::AsyncWriteExt;
+
+use super::rootfs::user_files;
+use super::start::rootfs;
+use super::{CAPTURE_LIMIT, Finished, KILL_PATIENCE, LINGER, Signal, Snapshot, get::not_running, reach, snapshot};
+use crate::containerd::containers::Container;
+use crate::containerd::io::{Output, Pipes, Shape};
+use crate::containerd::tasks::{Exit, Status};
+use crate::containerd::{Client, identifier};
+use crate::grant::Access;
+use crate::oci::spec::{Process, UserFiles, resolve_user};
+use crate::ops::undo::Undo;
+use crate::ops::{Context, Error, Operation, Plan, Result};
+
+/// How a command is run.
+#[derive(Debug, Clone, Default)]
+pub struct ExecOptions {
+    /// The id of the process; none makes one up.
+    pub exec_id: Option<String>,
+    /// Where it starts; none for the container's own folder.
+    pub cwd: Option<String>,
+    /// Environment over the container's: `NAME=value` sets, `NAME` unsets.
+    pub env: Vec<String>,
+    /// Who it runs as: `name|uid[:group|gid]`; none for the container's own user.
+    pub user: Option<String>,
+    /// What it reads; none gives it no input.
+    pub stdin: Option<Vec<u8>>,
+    /// When it is killed.
+    pub timeout: Option<Duration>,
+    /// How many bytes of each output are kept; none for 16 MiB.
+    pub limit: Option<usize>,
+}
+
+/// Runs a command in a running container.
+#[derive(Debug)]
+pub struct Exec {
+    id: String,
+    args: Vec<String>,
+    options: ExecOptions,
+    found: Option<Snapshot>,
+}
+
+impl Exec {
+    /// Runs this command line in the container with this id.
+    #[must_use]
+    pub fn new(id: &str, args: Vec<String>, options: ExecOptions) -> Self {
+        Self { id: id.to_owned(), args, options, found: None }
+    }
+}
+
+#[async_trait]
+impl Operation for Exec {
+    type Output = Finished;
+    const NAME: &'static str = "exec";
+
+    fn subject(&self) -> String {
+        self.id.clone()
+    }
+
+    async fn plan(&mut self, ctx: &Context) -> Result<Plan<Finished>> {
+        let (found, plan) = plan_exec(ctx, &self.id, &self.args, &self.options).await?;
+        self.found = Some(found);
+        Ok(plan)
+    }
+
+    async fn apply(self, ctx: &Context) -> Result<Finished> {
+        let Self { id, args, options, found } = self;
+        let found = found.ok_or_else(|| not_running(&id))?;
+        let client = ctx.client().await?;
+        let process = process(&client, &found.container, args, &options, false).await?;
+        let exec_id = exec_id(&options);
+        let shape = Shape::Apart { stdin: options.stdin.is_some() };
+        let pipes = open_pipes(ctx, &exec_id, shape)?;
+        let mut undo = Undo::new(ctx.debts());
+        create_exec(&client, &id, &exec_id, &process, &pipes, &mut undo).await?;
+        let ended = client.tasks().waiting(&id, &exec_id).await;
+        let began = Instant::now();
+        client.tasks().start(&id, &exec_id).await?;
+        let capture = Capture {
+            client: &client,
+            id: &id,
+            exec_id: &exec_id,
+            stdin: options.stdin,
+            timeout: options.timeout,
+            limit: options.limit.unwrap_or(CAPTURE_LIMIT),
+        };
+        let (exit, output) = capture.run(pipes, ended).await?;
+        let duration = began.elapsed();
+        client.tasks().delete_exec(&id, &exec_id).await?;
+        undo.forget();
+        Ok(Finished { container: id, code: exit.code, output, duration })
+    }
+}
+
+/// Plans a command, for the captured and the interactive kind alike.
+pub(super) async fn plan_exec(
+    ctx: &Context,
+    id: &str,
+    args: &[String],
+    options: &ExecOptions,
+) -> Result<(Snapshot, Plan<Finished>)> {
+    if args.is_empty() {
+        return Err(Error::argument("args", "are empty; give a program and its arguments"));
+    }
+    if let Some(exec_id) = &options.exec_id {
+        identifier::check("exec id", exec_id)?;
+    }
+    let found = snapshot(ctx, id).await?;
+    match found.task.as_ref().map(|task| task.status) {
+        Some(Status::Running) => {}
+        Some(Status::Paused | Status::Pausing) => {
+            return Err(Error::Conflict {
+                what: "container",
+                name: id.to_owned(),
+                state: "is paused".into(),
+                cure: Some(format!("resume(\"{id}\") lets it run on")),
+            });
+        }
+        _ => return Err(not_running(id)),
+    }
+    let preview = Finished { container: id.to_owned(), ..Finished::default() };
+    let mut plan =
+        Plan::new(preview).step(Access::Run, ctx.target(), format!("execute {} in container {id}", args.join(" ")));
+    if let Some(reason) = reach(found.container.spec.as_ref(), &found.container.labels) {
+        plan = plan.step(Access::Host, ctx.target(), format!("execute in container {id}, which {reason}"));
+    }
+    Ok((found, plan))
+}
+
+/// Makes the process from the container's own.
+pub(super) async fn process(
+    client: &Client,
+    container: &Container,
+    args: Vec<String>,
+    options: &ExecOptions,
+    terminal: bool,
+) -> Result<Process> {
+    let mut process = container.spec.as_ref().and_then(|spec| spec.process.clone()).unwrap_or_default();
+    process.args = args;
+    process.terminal = terminal;
+    if let Some(cwd) = &options.cwd {
+        process.cwd.clone_from(cwd);
+    }
+    crate::oci::spec::overlay_env(&mut process.env, &options.env);
+    if terminal && !process.env.iter().any(|entry| entry.starts_with("TERM=")) {
+        process.env.push("TERM=xterm".to_owned());
+    }
+    if let Some(user) = &options.user {
+        let mounts = rootfs(client, container).await?;
+        let users = tokio::task::spawn_blocking(move || user_files(&mounts))
+            .await
+            .unwrap_or_else(|error| UserFiles::Unreadable(error.to_string()));
+        process.user = resolve_user(Some(user), &users)?;
+    }
+    Ok(process)
+}
+
+pub(super) fn exec_id(options: &ExecOptions) -> String {
+    options.exec_id.clone().unwrap_or_else(|| format!("exec-{:016x}", rand::random::<u64>()))
+}
+
+pub(super) fn open_pipes(ctx: &Context, name: &str, shape: Shape) -> Result<Pipes> {
+    let run_dir = &ctx.settings().run_dir;
+    Pipes::open(run_dir, name, shape).map_err(|source| Error::File {
+        attempted: "make FIFOs in",
+        path: run_dir.display().to_string(),
+        source,
+    })
+}
+
+/// Makes the process in the container, and sees to it that it goes again if the operation does not get through.
+pub(super) async fn create_exec(
+    client: &Client,
+    id: &str,
+    exec_id: &str,
+    process: &Process,
+    pipes: &Pipes,
+    undo: &mut Undo,
+) -> Result<()> {
+    let made = client.tasks().exec(id, exec_id, process, pipes.stdio()).await;
+    // Someone else's process of that id must not be taken back.
+    if !made.as_ref().is_err_and(crate::containerd::Error::is_already_exists) {
+        let (tasks, id, exec_id) = (client.undoing().tasks(), id.to_owned(), exec_id.to_owned());
+        undo.push(async move {
+            let ended = tasks.waiting(&id, &exec_id).await;
+            let killed = tasks.kill(&id, &exec_id, Signal::KILL.number(), false).await;
+            if killed.is_ok() {
+                let _ = tokio::time::timeout(KILL_PATIENCE, ended).await;
+            }
+            let _ = tasks.delete_exec(&id, &exec_id).await;
+        });
+    }
+    made?;
+    Ok(())
+}
+
+/// Follows a started process to its end.
+pub(super) struct Capture<'a> {
+    pub(super) client: &'a Client,
+    pub(super) id: &'a str,
+    pub(super) exec_id: &'a str,
+    pub(super) stdin: Option<Vec<u8>>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) limit: usize,
+}
+
+impl Capture<'_> {
+    /// Feeds the input, reads the outputs, and waits. Killing at the timeout is left to taking back.
+    pub(super) async fn run(
+        self,
+        mut pipes: Pipes,
+        mut ended: BoxFuture<'static, crate::containerd::Result<Exit>>,
+    ) -> Result<(Exit, Output)> {
+        let stdin = pipes.take_stdin();
+        let mut output = Output::default();
+        let exit = {
+            let feed = async {
+                if let (Some(mut pipe), Some(bytes)) = (stdin, &self.stdin) {
+                    // A program that does not read to the end is none the worse.
+                    let _ = pipe.write_all(bytes).await;
+                    drop(pipe);
+                    let _ = self.client.tasks().close_stdin(self.id, self.exec_id).await;
+                }
+            };
+            let read = pipes.collect(&mut output, self.limit);
+            let limit = async {
+                match self.timeout {
+                    Some(limit) => tokio::time::sleep(limit).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::pin!(feed, read, limit);
+            let (mut fed, mut drained) = (false, false);
+            let exit = loop {
+                tokio::select! {
+                    exit = &mut ended => break exit?,
+                    () = &mut feed, if !fed => fed = true,
+                    result = &mut read, if !drained => {
+                        result.map_err(unreadable)?;
+                        drained = true;
+                    }
+                    () = &mut limit => {
+                        let limit = self.timeout.unwrap_or_default();
+                        return Err(Error::Timeout { attempted: format!("a command in container {}", self.id), limit });
+                    }
+                }
+            };
+            // What the process started may hold the outputs open for as long as it likes.
+            if !drained && let Ok(result) = tokio::time::timeout(LINGER, read).await {
+                result.map_err(unreadable)?;
+            }
+            exit
+        };
+        Ok((exit, output))
+    }
+}
+
+fn unreadable(source: std::io::Error) -> Error {
+    Error::File { attempted: "read", path: "the output FIFOs".to_owned(), source }
+}

@@ -1,0 +1,164 @@
+//! `run`: makes a container, starts it, and unless detached waits for its end.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use super::exec::{Capture, open_pipes};
+use super::start::{create_task, log_folder, running};
+use super::{CAPTURE_LIMIT, Create, CreateOptions, Finished, Snapshot};
+use crate::containerd::containers::Container;
+use crate::containerd::io::{LogTarget, Shape};
+use crate::containerd::tasks::Task;
+use crate::grant::Access;
+use crate::ops::undo::Undo;
+use crate::ops::{Context, Effect, Error, Operation, Plan, Result};
+
+/// How a container is run.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// Its id; none makes one up.
+    pub id: Option<String>,
+    /// How it is made.
+    pub create: CreateOptions,
+    /// Returns as soon as it was started; its output goes to a log.
+    pub detach: bool,
+    /// Removes it when it has ended. None removes one whose id was made up.
+    pub rm: Option<bool>,
+    /// Where the output of a detached one goes; none for a file of its own below the log folder.
+    pub log: Option<LogTarget>,
+    /// What it reads; none gives it no input.
+    pub stdin: Option<Vec<u8>>,
+    /// When it is killed and taken back.
+    pub timeout: Option<Duration>,
+    /// How many bytes of each output are kept; none for 16 MiB.
+    pub limit: Option<usize>,
+}
+
+/// Makes and starts a container. When any step fails, nothing of it is left.
+#[derive(Debug)]
+pub struct Run {
+    create: Create,
+    options: RunOptions,
+    rm: bool,
+}
+
+/// What a run gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ran {
+    /// The container, which is gone by now if it was to be removed.
+    pub container: Container,
+    /// Its task, when it was detached.
+    pub task: Option<Task>,
+    /// How it ended, when it was waited for.
+    pub finished: Option<Finished>,
+}
+
+impl Run {
+    /// Runs a container of this image.
+    #[must_use]
+    pub fn new(image: &str, options: RunOptions) -> Self {
+        let rm = options.rm.unwrap_or(options.id.is_none() && !options.detach);
+        let id = options.id.clone().unwrap_or_else(|| format!("run-{:016x}", rand::random::<u64>()));
+        Self { create: Create::new(&id, image, options.create.clone()), options, rm }
+    }
+}
+
+#[async_trait]
+impl Operation for Run {
+    type Output = Ran;
+    const NAME: &'static str = "run";
+
+    fn subject(&self) -> String {
+        self.create.id().to_owned()
+    }
+
+    async fn plan(&mut self, ctx: &Context) -> Result<Plan<Ran>> {
+        if self.rm && self.options.detach {
+            return Err(Error::argument("rm", "and 'detach' cannot both be given: nobody would be there to remove it"));
+        }
+        if self.options.create.spec.tty {
+            return Err(Error::argument("tty", "needs someone at the terminal; at the prompt, use :run -t"));
+        }
+        let made = self.create.plan(ctx).await?;
+        let id = self.create.id().to_owned();
+        let finished = (!self.options.detach).then(|| Finished { container: id.clone(), ..Finished::default() });
+        let log = self.options.log.clone();
+        let stdio = log.as_ref().map(LogTarget::stdio).unwrap_or_default();
+        let task = self.options.detach.then(|| running(&id, &stdio));
+        let mut plan = Plan {
+            steps: made.steps,
+            preview: Ran { container: made.preview, task: task.clone(), finished },
+            effects: if self.rm { Vec::new() } else { made.effects },
+        };
+        plan = plan.step(Access::Run, ctx.target(), format!("start container {id}"));
+        match &log {
+            Some(LogTarget::Uri(uri)) => {
+                plan = plan.step(Access::Host, ctx.target(), format!("send the output of {id} to {uri}"));
+            }
+            Some(LogTarget::File(path)) => {
+                let path = path.display().to_string();
+                plan = plan.step(Access::Host, path.clone(), format!("write the output of {id} to {path}"));
+            }
+            Some(LogTarget::Null) | None => {}
+        }
+        if let Some(task) = task {
+            plan = plan.effect(Effect::exists(&ctx.place_name(), &id, task));
+        }
+        Ok(plan)
+    }
+
+    async fn apply(self, ctx: &Context) -> Result<Ran> {
+        let Self { create, options, rm } = self;
+        let id = create.id().to_owned();
+        let container = create.apply(ctx).await?;
+        let client = ctx.client().await?;
+        let mut undo = Undo::new(ctx.debts());
+        let (undoing, record) = (client.undoing(), container.clone());
+        undo.push(async move {
+            let _ = undoing.containers().delete(&record.id).await;
+            if !record.snapshot_key.is_empty() {
+                let _ = undoing.snapshots(&record.snapshotter).remove(&record.snapshot_key).await;
+            }
+        });
+        let found = Snapshot { container, task: None };
+        if options.detach {
+            if options.log.is_none() {
+                log_folder(ctx)?;
+            }
+            let log =
+                options.log.unwrap_or_else(|| LogTarget::of_container(&ctx.settings().log_dir, ctx.namespace(), &id));
+            create_task(&client, &found, &log.stdio(), &mut undo).await?;
+            let pid = client.tasks().start(&id, "").await?;
+            undo.forget();
+            let task = Task { pid, ..running(&id, &log.stdio()) };
+            return Ok(Ran { container: found.container, task: Some(task), finished: None });
+        }
+        let pipes = open_pipes(ctx, &id, Shape::Apart { stdin: options.stdin.is_some() })?;
+        create_task(&client, &found, pipes.stdio(), &mut undo).await?;
+        let ended = client.tasks().waiting(&id, "").await;
+        let began = Instant::now();
+        client.tasks().start(&id, "").await?;
+        let capture = Capture {
+            client: &client,
+            id: &id,
+            exec_id: "",
+            stdin: options.stdin,
+            timeout: options.timeout,
+            limit: options.limit.unwrap_or(CAPTURE_LIMIT),
+        };
+        let (exit, output) = capture.run(pipes, ended).await?;
+        let finished = Finished { container: id.clone(), code: exit.code, output, duration: began.elapsed() };
+        if rm {
+            // What the undo would do, but told when it fails.
+            client.undoing().tasks().delete(&id).await?;
+            client.undoing().containers().delete(&id).await?;
+            if !found.container.snapshot_key.is_empty() {
+                let snapshots = client.undoing().snapshots(&found.container.snapshotter);
+                snapshots.remove(&found.container.snapshot_key).await?;
+            }
+        }
+        undo.forget();
+        Ok(Ran { container: found.container, task: None, finished: Some(finished) })
+    }
+}

@@ -1,0 +1,103 @@
+//! Processes with a terminal, for a shell to drive.
+
+use futures_util::future::BoxFuture;
+
+use super::exec::{create_exec, exec_id, open_pipes, plan_exec, process};
+use super::start::{check_startable, create_task, start_steps};
+use super::{ExecOptions, snapshot};
+use crate::containerd::Client;
+use crate::containerd::io::{Shape, Terminal};
+use crate::containerd::tasks::Exit;
+use crate::ops::plan::Step;
+use crate::ops::undo::Undo;
+use crate::ops::{Context, Error, Plan, Result};
+
+/// A process that runs with a terminal.
+///
+/// Dropped before [`finish`](Self::finish), the process is killed and taken back by the context's debts.
+pub struct Attached {
+    /// Its terminal.
+    pub terminal: Terminal,
+    ended: BoxFuture<'static, crate::containerd::Result<Exit>>,
+    client: Client,
+    id: String,
+    exec_id: String,
+    undo: Undo,
+}
+
+impl Attached {
+    /// Waits for the process to end. May be dropped and called again.
+    ///
+    /// # Errors
+    /// When the daemon is gone.
+    pub async fn ended(&mut self) -> Result<Exit> {
+        Ok((&mut self.ended).await?)
+    }
+
+    /// Removes the ended process: an executed one, or the container's task.
+    ///
+    /// # Errors
+    /// When the daemon is gone.
+    pub async fn finish(self) -> Result<()> {
+        let tasks = self.client.undoing().tasks();
+        if self.exec_id.is_empty() {
+            tasks.delete(&self.id).await?;
+        } else {
+            tasks.delete_exec(&self.id, &self.exec_id).await?;
+        }
+        self.undo.forget();
+        Ok(())
+    }
+}
+
+/// Runs a command in a running container with a terminal.
+///
+/// # Errors
+/// As [`Exec`](super::Exec); nothing is sent in a dry run.
+pub async fn exec_terminal(ctx: &Context, id: &str, args: Vec<String>, options: &ExecOptions) -> Result<Attached> {
+    let (found, plan) = plan_exec(&ctx.planning(), id, &args, options).await?;
+    permit(ctx, "exec", id, &plan)?;
+    let client = ctx.client().await?;
+    let process = process(&client, &found.container, args, options, true).await?;
+    let exec_id = exec_id(options);
+    let pipes = open_pipes(ctx, &exec_id, Shape::Terminal)?;
+    let mut undo = Undo::new(ctx.debts());
+    create_exec(&client, id, &exec_id, &process, &pipes, &mut undo).await?;
+    let ended = client.tasks().waiting(id, &exec_id).await;
+    client.tasks().start(id, &exec_id).await?;
+    let terminal = pipes.into_terminal(&client, id, &exec_id);
+    Ok(Attached { terminal, ended, client, id: id.to_owned(), exec_id, undo })
+}
+
+/// Starts a container that was made with a terminal, and attaches to it.
+///
+/// # Errors
+/// As [`Start`](super::Start); nothing is sent in a dry run.
+pub async fn start_terminal(ctx: &Context, id: &str) -> Result<Attached> {
+    let planning = ctx.planning();
+    let found = snapshot(&planning, id).await?;
+    check_startable(&found)?;
+    permit(ctx, "start", id, &start_steps(Plan::new(()), ctx, &found))?;
+    let client = ctx.client().await?;
+    let pipes = open_pipes(ctx, id, Shape::Terminal)?;
+    let mut undo = Undo::new(ctx.debts());
+    create_task(&client, &found, pipes.stdio(), &mut undo).await?;
+    let ended = client.tasks().waiting(id, "").await;
+    client.tasks().start(id, "").await?;
+    let terminal = pipes.into_terminal(&client, id, "");
+    Ok(Attached { terminal, ended, client, id: id.to_owned(), exec_id: String::new(), undo })
+}
+
+/// Checks the steps as [`execute`](crate::ops::execute) does, which cannot hand out something that lives on.
+fn permit<T>(ctx: &Context, operation: &'static str, subject: &str, plan: &Plan<T>) -> Result<()> {
+    let denied = |step: &Step| Error::Denied {
+        operation,
+        subject: subject.to_owned(),
+        access: step.access,
+        to: step.target.clone(),
+    };
+    match plan.steps.iter().find(|step| !ctx.grant().allow().covers(step.access, &step.target)) {
+        Some(step) => Err(denied(step)),
+        None => Ok(()),
+    }
+}

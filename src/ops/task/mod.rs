@@ -1,0 +1,13 @@
+//! Tasks: what runs of containers.
+
+mod list;
+mod metrics;
+mod pause;
+mod ps;
+mod resume;
+
+pub use list::list;
+pub use metrics::{all_metrics, metrics};
+pub use pause::Pause;
+pub use ps::ps;
+pub use resume::Resume;

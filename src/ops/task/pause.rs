@@ -1,0 +1,53 @@
+//! `pause`: freezes every process of a container.
+
+use async_trait::async_trait;
+
+use crate::containerd::tasks::{Status, Task};
+use crate::grant::Access;
+use crate::ops::container::{get, not_running, status};
+use crate::ops::{Context, Effect, Operation, Plan, Result};
+
+/// Freezes every process of a container.
+#[derive(Debug)]
+pub struct Pause {
+    id: String,
+    done: bool,
+}
+
+impl Pause {
+    /// Acts on the container with this id.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Self { id: id.to_owned(), done: false }
+    }
+}
+
+#[async_trait]
+impl Operation for Pause {
+    type Output = ();
+    const NAME: &'static str = "pause";
+
+    fn subject(&self) -> String {
+        self.id.clone()
+    }
+
+    async fn plan(&mut self, ctx: &Context) -> Result<Plan<()>> {
+        let Some(task) = status(ctx, &self.id).await?.filter(|task| task.status.is_alive()) else {
+            get(ctx, &self.id).await?;
+            return Err(not_running(&self.id));
+        };
+        self.done = task.status == Status::Paused;
+        if self.done {
+            return Ok(Plan::new(()));
+        }
+        let effect = Effect::exists(&ctx.place_name(), &self.id, Task { status: Status::Paused, ..task });
+        Ok(Plan::new(()).step(Access::Run, ctx.target(), format!("pause container {}", self.id)).effect(effect))
+    }
+
+    async fn apply(self, ctx: &Context) -> Result<()> {
+        if !self.done {
+            ctx.client().await?.tasks().pause(&self.id).await?;
+        }
+        Ok(())
+    }
+}
