@@ -1,6 +1,7 @@
 //! The suite: real daemons, real registries, real containers, in one binary so that they are started once.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::exit)]
 
+mod containerd;
 mod harness;
 mod sandbox;
 mod tidy;
@@ -15,6 +16,7 @@ fn main() {
     let env = Env::new();
     let mut trials = Vec::new();
     trials.extend(harness::self_check::trials(&env));
+    trials.extend(containerd::trials(&env));
     trials.extend(sandbox::trials(&env));
     trials.extend(tidy::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);

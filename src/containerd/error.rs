@@ -123,9 +123,7 @@ impl Fault {
             Code::NotFound => Self::NotFound,
             Code::AlreadyExists => Self::AlreadyExists,
             Code::Unavailable if says(&["locked for", "locked since", "is locked"]) => Self::Locked,
-            Code::FailedPrecondition if says(&["unexpected commit digest", "unexpected commit size"]) => {
-                Self::Integrity
-            }
+            Code::FailedPrecondition if says(&["unexpected commit", "failed size validation"]) => Self::Integrity,
             Code::FailedPrecondition | Code::Aborted => Self::Conflict,
             Code::OutOfRange => Self::Offset,
             Code::InvalidArgument => Self::Invalid,
@@ -187,7 +185,7 @@ impl Error {
                 match stopped {
                     Stopped::Refused(refused) => return Self::Refused(refused.clone()),
                     Stopped::Unlisted(rpc) => return Self::Unlisted { rpc: rpc.clone() },
-                    Stopped::Transport(_) => {}
+                    Stopped::Body(_) | Stopped::Transport(_) => {}
                 }
             }
             if let Some(lost) = error.downcast_ref::<NoConnection>() {

@@ -1,17 +1,20 @@
 //! The one way to a daemon: every RPC is checked against the grant here, and gets its headers here.
 
+use std::future::{poll_fn, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::TryFutureExt;
-use futures_util::future::{Either, MapErr, Ready, ready};
+use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full};
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tower_service::Service;
 
+use super::error::NoConnection;
 use super::{Result, access, identifier};
-use crate::grant::{Grant, Refused};
+use crate::grant::{Access, Grant, Refused};
 
 // containerd pkg/namespaces/grpc.go and core/leases/grpc.go.
 const NAMESPACE: HeaderName = HeaderName::from_static("containerd-namespace");
@@ -61,6 +64,9 @@ pub enum Stopped {
     /// The access table does not have it.
     #[error("{0} is not in the access table")]
     Unlisted(String),
+    /// The request could not be encoded.
+    #[error(transparent)]
+    Body(tonic::Status),
     /// The connection failed.
     #[error(transparent)]
     Transport(tonic::transport::Error),
@@ -71,7 +77,7 @@ impl Guard {
         Self { channel, scope }
     }
 
-    fn admit(&self, request: &mut Request<Body>) -> Result<(), Stopped> {
+    fn admit(&self, request: &mut Request<Body>) -> Result<Access, Stopped> {
         let rpc = request.uri().path();
         let access = access::of(rpc, self.scope.undoing).ok_or_else(|| Stopped::Unlisted(rpc.to_owned()))?;
         self.scope.grant.check(access, access::short(rpc), &self.scope.subject).map_err(Stopped::Refused)?;
@@ -80,29 +86,44 @@ impl Guard {
         if let Some(lease) = &self.scope.lease {
             headers.insert(LEASE, lease.clone());
         }
-        Ok(())
+        Ok(access)
     }
 }
 
 impl Service<Request<Body>> for Guard {
     type Response = Response<Body>;
     type Error = Stopped;
-    type Future = Either<
-        Ready<Result<Response<Body>, Stopped>>,
-        MapErr<<Channel as Service<Request<Body>>>::Future, fn(tonic::transport::Error) -> Stopped>,
-    >;
+    type Future = BoxFuture<'static, Result<Response<Body>, Stopped>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         self.channel.poll_ready(cx).map_err(Stopped::Transport)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        match self.admit(&mut request) {
-            Err(stopped) => Either::Left(ready(Err(stopped))),
-            Ok(()) => {
-                let stop: fn(tonic::transport::Error) -> Stopped = Stopped::Transport;
-                Either::Right(self.channel.call(request).map_err(stop))
-            }
+        let access = match self.admit(&mut request) {
+            Err(stopped) => return Box::pin(ready(Err(stopped))),
+            Ok(access) => access,
+        };
+        // The channel that is ready is this one; a clone has to become ready by itself.
+        let clone = self.channel.clone();
+        let mut channel = std::mem::replace(&mut self.channel, clone);
+        match access {
+            Access::Read => Box::pin(look(channel, request)),
+            _ => Box::pin(channel.call(request).map_err(Stopped::Transport)),
         }
     }
+}
+
+/// Sends a read, once more if the connection breaks before the answer: the daemon may have been restarted since the last
+/// call without this side having noticed, and to look twice does no harm.
+async fn look(mut channel: Channel, request: Request<Body>) -> Result<Response<Body>, Stopped> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(Stopped::Body)?.to_bytes();
+    let request = || Request::from_parts(head.clone(), Body::new(Full::new(body.clone())));
+    match channel.call(request()).await {
+        Err(error) if NoConnection::find(&error).is_none() => {}
+        answer => return answer.map_err(Stopped::Transport),
+    }
+    poll_fn(|cx| channel.poll_ready(cx)).await.map_err(Stopped::Transport)?;
+    channel.call(request()).await.map_err(Stopped::Transport)
 }

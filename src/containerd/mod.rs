@@ -40,12 +40,14 @@ pub mod leases;
 pub mod metrics;
 pub mod namespaces;
 pub mod snapshots;
+pub mod store;
 pub mod tasks;
 pub mod version;
 mod wire;
 
 pub use connect::{ConnectOptions, DEFAULT_SOCKET, Endpoint, Node, connect};
-pub use error::{Error, Fault};
+pub use error::{Error, Fault, NoConnection};
+pub use store::ContainerdStore;
 pub use wire::Labels;
 
 use guard::{Guard, Scope};

@@ -33,10 +33,11 @@ impl Namespaces {
         service!(NamespacesClient<_>, self.0)
     }
 
-    /// Looks up a namespace. containerd also knows those that were never created but hold something.
+    /// Reads a namespace's labels. containerd answers for any name, also for one that was never created: whether there
+    /// is such a namespace only [`Self::list`] tells.
     ///
     /// # Errors
-    /// [`Error::is_not_found`](super::Error::is_not_found) when there is none.
+    /// Fails when the daemon cannot be reached or the grant lacks `read`.
     pub async fn get(&self, name: &str) -> Result<Namespace> {
         let answer = self.rpc().get(api::GetNamespaceRequest { name: name.to_owned() }).await;
         let found = answer.map_err(failed("get namespace", name))?.into_inner().namespace;

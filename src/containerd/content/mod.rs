@@ -43,7 +43,7 @@ pub struct Status {
     pub offset: u64,
     /// How many there will be; 0 when nobody said.
     pub total: u64,
-    /// The digest that it should have.
+    /// The digest that it should have; containerd 1.6 does not tell.
     pub expected: Option<Digest>,
     /// When it began; year 1 for one that was written in a single message.
     pub started_at: DateTime<Utc>,

@@ -180,15 +180,19 @@ impl Content {
     }
 }
 
-/// Takes apart `unexpected commit digest sha256:…, expected sha256:…: failed precondition`, and the same with `size`.
+/// Takes apart `unexpected commit digest sha256:…, expected sha256:…: failed precondition` of the content store and
+/// `… failed size validation: 3 != 5: failed precondition` of the metadata store before it.
 fn promised_and_actual(message: &str) -> Option<(String, String)> {
+    if let Some((_, rest)) = message.split_once("failed size validation: ") {
+        let (actual, rest) = rest.split_once(" != ")?;
+        return Some((format!("{} bytes", rest.split(": ").next()?), format!("{actual} bytes")));
+    }
     let (_, rest) = message.split_once("unexpected commit ")?;
     let (actual, rest) = rest.split_once(", expected ")?;
-    let actual = actual.trim_start_matches("digest ");
     let expected = rest.split(": ").next()?;
     match actual.strip_prefix("size ") {
         Some(size) => Some((format!("{expected} bytes"), format!("{size} bytes"))),
-        None => Some((expected.to_owned(), actual.to_owned())),
+        None => Some((expected.to_owned(), actual.trim_start_matches("digest ").to_owned())),
     }
 }
 
@@ -312,6 +316,26 @@ impl Writer {
         Ok(())
     }
 
+    /// Lets go, and leaves what was taken as an ingest from which a later [`Content::open`] resumes.
+    pub async fn keep(mut self) {
+        if !self.buffer.is_empty() {
+            // What was taken but not yet sent need not come over the network again; if that fails it has to.
+            let _ = self.send(api::WriteAction::Write).await;
+        }
+        self.release().await;
+    }
+
+    /// Lets go, and throws away what was taken. Works after a cancel too.
+    ///
+    /// # Errors
+    /// Fails when the daemon cannot be reached.
+    pub async fn discard(self) -> Result<()> {
+        let content = Content(self.content.0.undoing());
+        let reference = self.ingest.reference.clone();
+        self.release().await;
+        content.abort(&reference).await
+    }
+
     /// Ends the stream and waits for the daemon to let go of the ingest, which stays for a later resume.
     async fn release(self) {
         let Self { requests, mut answers, .. } = self;
@@ -337,18 +361,13 @@ impl BlobWriter for Writer {
         Ok(())
     }
 
-    async fn close(mut self: Box<Self>, discard: bool) -> store::Result<()> {
-        let content = Content(self.content.0.undoing());
-        let reference = self.ingest.reference.clone();
-        if !discard && !self.buffer.is_empty() {
-            // What was taken but not yet sent need not come over the network again.
-            let _ = self.send(api::WriteAction::Write).await;
-        }
-        self.release().await;
+    async fn close(self: Box<Self>, discard: bool) -> store::Result<()> {
         if discard {
-            content.abort(&reference).await?;
+            Ok(self.discard().await?)
+        } else {
+            self.keep().await;
+            Ok(())
         }
-        Ok(())
     }
 }
 
@@ -419,6 +438,7 @@ mod tests {
     fn the_daemon_says_what_was_promised() {
         for (message, expected, actual) in [
             ("unexpected commit digest sha256:aa, expected sha256:bb: failed precondition", "sha256:bb", "sha256:aa"),
+            ("\"layer-x\" failed size validation: 3 != 5: failed precondition", "5 bytes", "3 bytes"),
             ("failed: unexpected commit size 3, expected 5: failed precondition", "5 bytes", "3 bytes"),
         ] {
             assert_eq!(promised_and_actual(message), Some((expected.to_owned(), actual.to_owned())));

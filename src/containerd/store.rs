@@ -1,0 +1,152 @@
+//! A namespace's images as a source and a sink of image movement.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::content::{self, gc_labels, source_labels};
+use super::{Client, Labels, Result};
+use crate::oci::store::{self, BlobReader, BlobWriter, ImageSink, ImageSource, Origin};
+use crate::oci::{Descriptor, Parsed, manifest};
+
+/// One image, by its name, in one namespace of one daemon.
+///
+/// As a sink it wants a client with a lease: what is written or found present is kept by the lease until
+/// [`ImageSink::finish`] has made the record, which is what keeps it from then on.
+#[derive(Debug, Clone)]
+pub struct ContainerdStore {
+    client: Client,
+    image: String,
+    origin: Option<Origin>,
+    image_labels: Labels,
+}
+
+impl ContainerdStore {
+    /// Takes the image of this name.
+    #[must_use]
+    pub fn new(client: Client, image: &str) -> Self {
+        Self { client, image: image.to_owned(), origin: None, image_labels: Labels::new() }
+    }
+
+    /// Notes on every blob, also on those that are there already, that this repository has it, so that a later push to
+    /// the same registry can mount it.
+    #[must_use]
+    pub fn with_origin(mut self, origin: Option<Origin>) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// Sets these labels on the image record, such as `io.cri-containerd.image=managed`.
+    #[must_use]
+    pub fn with_image_labels(mut self, labels: Labels) -> Self {
+        self.image_labels = labels;
+        self
+    }
+
+    /// Returns the client.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn labels(&self, given: &Labels) -> Labels {
+        let mut labels = given.clone();
+        if let Some(origin) = &self.origin {
+            labels.extend(source_labels(origin, given));
+        }
+        labels
+    }
+
+    async fn find(&self, descriptor: &Descriptor) -> Result<bool> {
+        let content = self.client.content();
+        // Asking first is cheap; opening at once would make an ingest, with a write to the daemon's database, for each
+        // blob that is not there.
+        let info = match content.info(&descriptor.digest).await {
+            Err(error) if error.is_not_found() => return Ok(false),
+            other => other?,
+        };
+        // Only now is it kept: opening it for writing adds it to the lease, being looked up does not.
+        if let Some(writer) = content.open(descriptor, &Labels::new()).await? {
+            // It was collected between the two calls.
+            writer.discard().await?;
+            return Ok(false);
+        }
+        if let Some(origin) = &self.origin {
+            let labels = source_labels(origin, &info.labels);
+            if labels.iter().any(|(key, value)| info.labels.get(key) != Some(value)) {
+                content.set_labels(&descriptor.digest, &labels).await?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl ImageSource for ContainerdStore {
+    fn name(&self) -> String {
+        self.image.clone()
+    }
+
+    async fn resolve(&self) -> store::Result<Descriptor> {
+        Ok(self.client.images().get(&self.image).await?.target)
+    }
+
+    async fn manifest(&self, descriptor: &Descriptor) -> store::Result<Bytes> {
+        Ok(self.client.content().bytes(&descriptor.digest, manifest::MAX_SIZE).await?)
+    }
+
+    async fn open(&self, descriptor: &Descriptor, offset: u64) -> store::Result<BlobReader> {
+        let stream = self.client.content().read(&descriptor.digest, offset).await?;
+        Ok(BlobReader { start: offset, stream: Box::pin(futures_util::TryStreamExt::map_err(stream, Into::into)) })
+    }
+
+    async fn mount_candidates(&self, registry: &str, descriptor: &Descriptor) -> store::Result<Vec<String>> {
+        match self.client.content().info(&descriptor.digest).await {
+            Ok(info) => Ok(content::sources(registry, &info.labels)),
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[async_trait]
+impl ImageSink for ContainerdStore {
+    fn name(&self) -> String {
+        self.image.clone()
+    }
+
+    async fn has(&self, descriptor: &Descriptor) -> store::Result<bool> {
+        Ok(self.find(descriptor).await?)
+    }
+
+    async fn current(&self) -> store::Result<Option<Descriptor>> {
+        match self.client.images().get(&self.image).await {
+            Ok(image) => Ok(Some(image.target)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn write(&self, descriptor: &Descriptor, labels: &Labels) -> store::Result<Option<Box<dyn BlobWriter>>> {
+        let writer = self.client.content().open(descriptor, &self.labels(labels)).await?;
+        Ok(writer.map(|writer| Box::new(writer) as Box<dyn BlobWriter>))
+    }
+
+    /// Stores the document with the labels that keep its children.
+    async fn put_manifest(&self, descriptor: &Descriptor, bytes: Bytes, labels: &Labels) -> store::Result<()> {
+        let mut labels = self.labels(labels);
+        labels.extend(gc_labels(&Parsed::read(descriptor, &bytes)?));
+        self.client.content().put(descriptor, bytes, &labels).await?;
+        Ok(())
+    }
+
+    async fn finish(&self, root: &Descriptor) -> store::Result<()> {
+        // A record holds what ctr puts there: the three fields and nothing of how the descriptor was come by.
+        let target = Descriptor::new(root.media_type.clone(), root.digest.clone(), root.size);
+        self.client.images().put(&self.image, &target, &self.image_labels).await?;
+        Ok(())
+    }
+
+    fn verifies(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,70 @@
+//! A containerd of one test's own, which it may kill, start again and give a small disk.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ctrsh::containerd::{self, ConnectOptions, Endpoint, Node};
+
+/// A running daemon; dropping it kills it.
+pub struct Daemon {
+    folder: PathBuf,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    /// Starts one whose files all lie in a folder.
+    pub fn start(folder: &Path) -> Self {
+        let config = format!(
+            "version = 2\nroot = {root:?}\nstate = {state:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+             [grpc]\naddress = {socket:?}\n",
+            root = folder.join("root"),
+            state = folder.join("state"),
+            socket = folder.join("containerd.sock"),
+        );
+        std::fs::write(folder.join("config.toml"), config).unwrap();
+        let mut daemon = Self { folder: folder.to_owned(), child: None };
+        daemon.run();
+        daemon
+    }
+
+    fn run(&mut self) {
+        let mut command = Command::new("containerd");
+        command.arg("--config").arg(self.folder.join("config.toml")).stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(command.spawn().unwrap());
+        let end = Instant::now() + Duration::from_secs(20);
+        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+            assert!(Instant::now() < end, "containerd did not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills it without a chance to clean up.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Kills it and starts it again on the same files.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.run();
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("containerd.sock")
+    }
+
+    pub async fn node(&self) -> Node {
+        let endpoint = Endpoint::parse(self.socket().to_str().unwrap()).unwrap();
+        containerd::connect(endpoint, ConnectOptions::default()).await.unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
