@@ -30,6 +30,9 @@ const PROGRAMS: [(&str, &str); 8] = [
 /// Where the programs are looked for.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The beginning of the names of the suites' temporary folders; the pid of the suite follows.
+const FOLDER: &str = "ctrsh-suite-";
+
 /// The user of the registry with authentication.
 const USER: &str = "tester";
 /// The user's password; its odd characters have to survive every way it takes.
@@ -74,7 +77,9 @@ pub struct SecureRegistry {
 impl Env {
     /// Makes the environment; the daemons start when the first test asks for them.
     pub fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("ctrsh-suite-").tempdir().unwrap();
+        sweep();
+        let prefix = format!("{FOLDER}{}-", std::process::id());
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
         let folder_path = folder.path().to_owned();
         let env = Self(Arc::new(Inner {
             folder: Mutex::new(Some(folder)),
@@ -126,6 +131,8 @@ impl Env {
                 }
             });
             env.stop();
+            // Tests that still run may have made files after that.
+            let _ = std::fs::remove_dir_all(env.folder());
             std::process::exit(130);
         });
     }
@@ -306,6 +313,26 @@ impl Env {
     /// Returns the suite's runtime.
     pub fn runtime(&self) -> &tokio::runtime::Runtime {
         self.0.runtime.get_or_init(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap())
+    }
+}
+
+/// Removes the folders of suites that were killed, with the sandboxes that their tests had started.
+fn sweep() {
+    let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(FOLDER).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if owner.is_none_or(|pid| Path::new("/proc").join(pid.to_string()).exists()) {
+            continue;
+        }
+        for folder in std::fs::read_dir(&path).into_iter().flatten().flatten() {
+            let failed = ctrsh::sandbox::sweep(&folder.path()).into_iter().filter(|stale| stale.error.is_some());
+            failed.for_each(|stale| eprintln!("not cleaned: {stale:?}"));
+        }
+        // A mount leads elsewhere; what is behind it is not ours to remove.
+        if mounts_with(&path.to_string_lossy()).is_empty() {
+            let _ = std::fs::remove_dir_all(path);
+        }
     }
 }
 
