@@ -3,6 +3,7 @@
 
 mod containerd;
 mod harness;
+mod ops;
 mod sandbox;
 mod tidy;
 
@@ -18,6 +19,7 @@ fn main() {
     trials.extend(harness::self_check::trials(&env));
     trials.extend(containerd::trials(&env));
     trials.extend(sandbox::trials(&env));
+    trials.extend(ops::trials(&env));
     trials.extend(tidy::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     env.stop();

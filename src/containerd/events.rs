@@ -1,9 +1,12 @@
 //! What happens in the daemon, as it happens.
 
+use std::task::Poll;
+
 use chrono::{DateTime, Utc};
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::events_client::EventsClient;
 use containerd_client::{events as wire_events, types};
+use futures_util::future::{self, FutureExt, TryFutureExt};
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use prost::Message;
 use serde_json::{Map, Value, json};
@@ -44,16 +47,23 @@ impl Events {
 
     /// Subscribes to the events that match any of the filters; without filters to all of every namespace.
     ///
-    /// Nothing is repeated: what happened before, or while the connection was broken, must be looked up.
+    /// The request is on its way when this returns; that it was refused is the stream's first item. The daemon answers
+    /// nothing before there is an event, so there is nothing to wait for here.
     ///
-    /// # Errors
-    /// Fails when the daemon refuses a filter.
-    pub async fn subscribe(&self, filters: &[String]) -> Result<BoxStream<'static, Result<Event>>> {
+    /// Nothing is repeated: what happened before, or while the connection was broken, must be looked up.
+    pub async fn subscribe(&self, filters: &[String]) -> BoxStream<'static, Result<Event>> {
         const ACTION: &str = "subscribe to events of";
+        let (mut rpc, namespace) = (self.rpc(), self.0.namespace().to_owned());
         let request = api::SubscribeRequest { filters: filters.to_vec() };
-        let answer = self.rpc().subscribe(request).await.map_err(failed(ACTION, self.0.namespace()))?;
-        let failure = failed(ACTION, self.0.namespace().to_owned());
-        Ok(answer.into_inner().map_err(failure).map_ok(Event::from_wire).boxed())
+        let mut call = async move {
+            let answer = rpc.subscribe(request).await.map_err(failed(ACTION, &namespace))?;
+            Ok(answer.into_inner().map_err(failed(ACTION, namespace)).map_ok(Event::from_wire))
+        }
+        .boxed();
+        match futures_util::poll!(&mut call) {
+            Poll::Ready(answer) => future::ready(answer).try_flatten_stream().boxed(),
+            Poll::Pending => call.try_flatten_stream().boxed(),
+        }
     }
 }
 

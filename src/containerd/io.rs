@@ -260,7 +260,8 @@ impl LogTarget {
         }
     }
 
-    /// Returns what the daemon is told: both outputs go to the same place, in the order in which they were written.
+    /// Returns what the daemon is told: both outputs go to the same place. Each keeps its order; between the two it is
+    /// that in which the shim read them, from two pipes.
     #[must_use]
     pub fn stdio(&self) -> Stdio {
         let uri = match self {

@@ -184,6 +184,11 @@ impl Env {
         self.sandbox().containerd_pid()
     }
 
+    /// Returns the snapshotter that works in the shared sandbox's folder.
+    pub fn snapshotter(&self) -> String {
+        self.sandbox().snapshotter().to_owned()
+    }
+
     /// Returns the name of the plain registry, `127.0.0.1:PORT`: HTTP, no authentication.
     pub fn registry(&self) -> String {
         self.sandbox().registries()[0].to_string()

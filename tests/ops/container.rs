@@ -1,0 +1,410 @@
+//! The life of containers.
+
+use std::time::{Duration, Instant};
+
+use ctrsh::containerd::io::LogTarget;
+use ctrsh::grant::{Access, Allow};
+use ctrsh::kind::{Failure, Kind as Failed};
+use ctrsh::oci::spec::SpecOptions;
+use ctrsh::ops::container::{
+    Create, CreateOptions, Delete, Exec, ExecOptions, Follow, Kill, Label, Restart, Run, RunOptions, Start,
+    StartOptions, Stop, logs, wait,
+};
+use libtest_mimic::Trial;
+
+use super::stage::{IMAGE, Stage};
+use crate::harness::leftovers::{open_descriptors, threads};
+use crate::harness::{Env, trial};
+
+pub fn trials(env: &Env) -> Vec<Trial> {
+    vec![
+        trial("ops::container::ctr sees each step of a life", env, life),
+        trial("ops::container::exec captures code, output and input", env, exec),
+        trial("ops::container::exit codes are exact however soon a process ends", env, exit_codes),
+        trial("ops::container::stop kills what ignores its signal", env, stop),
+        trial("ops::container::a failed run leaves nothing", env, failed_run),
+        trial("ops::container::two hundred rounds leave nothing", env, rounds),
+        trial("ops::container::a run that is dropped half way is taken back", env, dropped),
+        trial("ops::container::logs are read, tailed and followed", env, log),
+        trial("ops::container::what reaches the host needs host access", env, host),
+        trial("ops::container::a dry run shows a life and changes nothing", env, dry),
+        trial("ops::container::labels that steer containerd are not taken from an image", env, reserved),
+        trial("ops::container::mistakes are named", env, mistakes),
+        trial("ops::container::a terminal carries keys and size", env, terminal),
+    ]
+}
+
+fn command(words: &[&str]) -> CreateOptions {
+    let command = Some(words.iter().map(|word| (*word).to_owned()).collect());
+    CreateOptions { spec: SpecOptions { command, ..SpecOptions::default() }, ..CreateOptions::default() }
+}
+
+fn shell(script: &str) -> CreateOptions {
+    command(&["sh", "-c", script])
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn life(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let before = stage.leftovers();
+    let id = env.fresh("tasks");
+    let made = stage.run(Create::new(&id, IMAGE, command(&["sleep", "1000"]))).unwrap();
+    assert_eq!((made.id.as_str(), made.image.as_str()), (id.as_str(), IMAGE));
+    assert_eq!(stage.info(&id)["Image"], IMAGE);
+    assert_eq!(stage.task_status(&id), None);
+    let task = stage.run(Start::new(&id, StartOptions::default())).unwrap();
+    assert!(task.pid > 0);
+    assert_eq!(stage.task_status(&id).as_deref(), Some("RUNNING"));
+    let error = stage.run(Start::new(&id, StartOptions::default())).unwrap_err();
+    assert_eq!(error.kind(), Failed::Conflict, "{error}");
+    let error = stage.run(Delete::new(&id, false, false)).unwrap_err();
+    assert_eq!(error.kind(), Failed::Conflict, "{error}");
+    assert!(error.hint().unwrap().contains("force"), "{:?}", error.hint());
+    stage.run(Kill::new(&id, Some("KILL".parse().unwrap()))).unwrap();
+    let exit = env.block_on(wait(&stage.ctx, &id, Some(Duration::from_secs(10)))).unwrap();
+    assert_eq!(exit.code, 137);
+    assert_eq!(stage.task_status(&id).as_deref(), Some("STOPPED"));
+    // An ended task makes way for a new one.
+    stage.run(Start::new(&id, StartOptions::default())).unwrap();
+    let restarted = stage.run(Restart::new(&id, Some("KILL".parse().unwrap()), None)).unwrap();
+    assert!(restarted.pid > 0);
+    assert_eq!(stage.task_status(&id).as_deref(), Some("RUNNING"));
+    let labelled = stage.run(Label::new(&id, [("a.b/c".to_owned(), "d".to_owned())].into())).unwrap();
+    assert_eq!(labelled.labels["a.b/c"], "d");
+    assert_eq!(stage.info(&id)["Labels"]["a.b/c"], "d");
+    assert_eq!(stage.info(&id)["Labels"]["io.containerd.image.config.stop-signal"], "SIGTERM");
+    stage.run(Delete::new(&id, true, false)).unwrap();
+    assert_eq!(stage.leftovers(), before);
+    assert_eq!(std::fs::read_dir(stage.folder.join("log").join(&stage.namespace)).unwrap().count(), 0);
+}
+
+fn exec(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let id = env.fresh("tasks");
+    stage.run(Create::new(&id, IMAGE, command(&["sleep", "1000"]))).unwrap();
+    stage.run(Start::new(&id, StartOptions::default())).unwrap();
+    let run = |args: &[&str], options: ExecOptions| stage.run(Exec::new(&id, words(args), options));
+    let done = run(&["sh", "-c", "echo out; echo err >&2; exit 7"], ExecOptions::default()).unwrap();
+    assert_eq!((done.code, done.output.stdout.text(), done.output.stderr.text()), (7, "out\n".into(), "err\n".into()));
+    assert!(done.duration < Duration::from_secs(10));
+    let stdin = Some(b"from outside".to_vec());
+    let done = run(&["cat"], ExecOptions { stdin, ..ExecOptions::default() }).unwrap();
+    assert_eq!(done.output.stdout.text(), "from outside");
+    // More than a pipe holds in both directions.
+    let much = vec![b'x'; 1 << 20];
+    let done = run(&["cat"], ExecOptions { stdin: Some(much.clone()), ..ExecOptions::default() }).unwrap();
+    assert_eq!(done.output.stdout.bytes.len(), much.len());
+    let options = ExecOptions {
+        user: Some("app".into()),
+        cwd: Some("/tmp".into()),
+        env: words(&["A=b", "PATH"]),
+        ..ExecOptions::default()
+    };
+    let done = run(&["/bin/sh", "-c", "/bin/id -u; /bin/id -G; pwd; echo $A"], options).unwrap();
+    assert_eq!(done.output.stdout.text(), "1000\n1000 29\n/tmp\nb\n");
+    let options = ExecOptions { limit: Some(10), ..ExecOptions::default() };
+    let done = run(&["sh", "-c", "yes | head -c 300000"], options).unwrap();
+    assert_eq!((done.output.stdout.bytes.len(), done.output.stdout.dropped), (10, 299_990));
+    // Something in the background holds the output; the command itself is over.
+    let began = Instant::now();
+    let done = run(&["sh", "-c", "sleep 60 & echo over"], ExecOptions::default()).unwrap();
+    assert_eq!(done.output.stdout.text(), "over\n");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let options = ExecOptions { timeout: Some(Duration::from_millis(300)), ..ExecOptions::default() };
+    let error = run(&["sleep", "50"], options).unwrap_err();
+    assert_eq!(error.kind(), Failed::Timeout, "{error}");
+    let listed = env.block_on(ctrsh::ops::task::ps(&stage.ctx, &id)).unwrap();
+    assert!(listed.iter().all(|pid| pid.exec_id.is_none()), "the timed out exec is still there: {listed:?}");
+    let error = run(&["/no/such/program"], ExecOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("/no/such/program"), "{error}");
+    assert_eq!(stage.leftovers().1, 0, "FIFO folders are left");
+    stage.run(Delete::new(&id, true, false)).unwrap();
+}
+
+fn exit_codes(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    for code in [0, 1, 3, 42, 255] {
+        for delay in ["0", "0.005"] {
+            let script = format!("echo {code}; sleep {delay}; exit {code}");
+            let ran =
+                stage.run(Run::new(IMAGE, RunOptions { create: shell(&script), ..RunOptions::default() })).unwrap();
+            let done = ran.finished.unwrap();
+            assert_eq!((done.code, done.output.stdout.text()), (code, format!("{code}\n")), "after {delay}");
+        }
+    }
+    let ran = stage.run(Run::new(IMAGE, RunOptions { create: shell("kill -9 $$"), ..RunOptions::default() }));
+    // The first process of a PID namespace cannot be killed from inside (pid_namespaces(7)): it runs on and ends with 0.
+    assert_eq!(ran.unwrap().finished.unwrap().code, 0);
+    let id = env.fresh("tasks");
+    stage.run(Create::new(&id, IMAGE, command(&["sleep", "1000"]))).unwrap();
+    stage.run(Start::new(&id, StartOptions::default())).unwrap();
+    for round in 0..20 {
+        let done = stage.run(Exec::new(&id, words(&["sh", "-c", &format!("exit {round}")]), ExecOptions::default()));
+        assert_eq!(done.unwrap().code, round);
+    }
+    let killed = stage.run(Exec::new(&id, words(&["sh", "-c", "kill -9 $$"]), ExecOptions::default())).unwrap();
+    assert_eq!(killed.code, 137);
+    stage.run(Delete::new(&id, true, false)).unwrap();
+}
+
+fn stop(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let start = |script: &str| {
+        let id = env.fresh("tasks");
+        let options = RunOptions { id: Some(id.clone()), create: shell(script), detach: true, ..RunOptions::default() };
+        stage.run(Run::new(IMAGE, options)).unwrap();
+        id
+    };
+    let polite = start("trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done");
+    wait_for_log(&stage, &polite, "ready");
+    let began = Instant::now();
+    let exit = stage.run(Stop::new(&polite, None, None)).unwrap().unwrap();
+    assert_eq!(exit.code, 5);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    // Once more: it has ended, and says how.
+    assert_eq!(stage.run(Stop::new(&polite, None, None)).unwrap().unwrap().code, 5);
+    let deaf = start("trap '' TERM; echo ready; while :; do sleep 0.05; done");
+    wait_for_log(&stage, &deaf, "ready");
+    let exit = stage.run(Stop::new(&deaf, None, Some(Duration::from_millis(300)))).unwrap().unwrap();
+    assert_eq!(exit.code, 137);
+    for id in [polite, deaf] {
+        stage.run(Delete::new(&id, false, false)).unwrap();
+    }
+}
+
+fn wait_for_log(stage: &Stage, id: &str, text: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !String::from_utf8_lossy(&stage.env.block_on(logs(&stage.ctx, id, None)).unwrap_or_default()).contains(text) {
+        assert!(Instant::now() < deadline, "the log of {id} never had {text}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn failed_run(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let before = stage.leftovers();
+    for detach in [false, true] {
+        let options = RunOptions { create: command(&["/no/such/program"]), detach, ..RunOptions::default() };
+        let error = stage.run(Run::new(IMAGE, options)).unwrap_err();
+        assert!(error.to_string().contains("/no/such/program"), "{error}");
+        assert_eq!(stage.leftovers(), before, "detach: {detach}");
+    }
+    let spec = SpecOptions { user: Some("nobody-here".into()), ..shell("true").spec };
+    let options = RunOptions { create: CreateOptions { spec, ..CreateOptions::default() }, ..RunOptions::default() };
+    let error = stage.run(Run::new(IMAGE, options)).unwrap_err();
+    assert!(error.to_string().contains("/etc/passwd"), "{error}");
+    assert_eq!(stage.leftovers(), before);
+    let timeout = Some(Duration::from_millis(300));
+    let options = RunOptions { create: command(&["sleep", "50"]), timeout, ..RunOptions::default() };
+    let error = stage.run(Run::new(IMAGE, options)).unwrap_err();
+    assert_eq!(error.kind(), Failed::Timeout, "{error}");
+    assert_eq!(stage.leftovers(), before);
+}
+
+fn rounds(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let id = env.fresh("tasks");
+    let round = || {
+        stage.run(Create::new(&id, IMAGE, command(&["sleep", "1000"]))).unwrap();
+        stage.run(Start::new(&id, StartOptions::default())).unwrap();
+        let done = stage.run(Exec::new(&id, words(&["echo", "hi"]), ExecOptions::default())).unwrap();
+        assert_eq!((done.code, done.output.stdout.text()), (0, "hi\n".into()));
+        stage.run(Stop::new(&id, Some("KILL".parse().unwrap()), None)).unwrap();
+        stage.run(Delete::new(&id, false, false)).unwrap();
+    };
+    round();
+    let before = stage.leftovers();
+    let of_this = std::process::id();
+    let (descriptors, running) = (open_descriptors(of_this), threads(of_this));
+    for _ in 1..200 {
+        round();
+    }
+    assert_eq!(stage.leftovers(), before);
+    // Other tests of the suite run beside this one and open some of their own; two hundred leaked ones would show.
+    assert!(open_descriptors(of_this) < descriptors + 100, "{} after {descriptors}", open_descriptors(of_this));
+    assert!(threads(of_this) < running + 100, "{} after {running}", threads(of_this));
+}
+
+fn dropped(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let before = stage.leftovers();
+    for wait in [5, 30, 60, 100, 200, 400] {
+        let options = RunOptions { create: command(&["sleep", "50"]), ..RunOptions::default() };
+        env.block_on(async {
+            let run = ctrsh::ops::execute(&stage.ctx, Run::new(IMAGE, options));
+            assert!(tokio::time::timeout(Duration::from_millis(wait), run).await.is_err(), "it ended by itself");
+            stage.ctx.debts().settle().await;
+        });
+        // What the daemon was still doing when the request was cut off shows a moment later.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while stage.leftovers() != before && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(stage.leftovers(), before, "cut off after {wait} ms");
+    }
+}
+
+fn log(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let id = env.fresh("tasks");
+    let script = "for i in 1 2 3; do echo line $i; done; sleep 0.3; echo bad >&2; read x; sleep 0.3; echo never";
+    let create = shell(&format!("{script}; sleep 0.3; echo last"));
+    stage
+        .run(Run::new(IMAGE, RunOptions { id: Some(id.clone()), create, detach: true, ..RunOptions::default() }))
+        .unwrap();
+    let whole = env.block_on(async {
+        let mut follow = Follow::open(&stage.ctx, &id, None).await.unwrap();
+        let mut whole = Vec::new();
+        while let Some(more) = follow.next().await.unwrap() {
+            whole.extend(more);
+        }
+        String::from_utf8(whole).unwrap()
+    });
+    assert_eq!(whole, "line 1\nline 2\nline 3\nbad\nnever\nlast\n");
+    let tail = env.block_on(logs(&stage.ctx, &id, Some(2))).unwrap();
+    assert_eq!(tail, b"never\nlast\n");
+    let again = env.block_on(logs(&stage.ctx, &id, None)).unwrap();
+    assert_eq!(again, whole.as_bytes());
+    stage.run(Delete::new(&id, false, false)).unwrap();
+    let error = env.block_on(logs(&stage.ctx, &id, None)).unwrap_err();
+    assert_eq!(error.kind(), Failed::NotFound);
+}
+
+fn host(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let script = stage.allowing(Allow::script());
+    let before = stage.leftovers();
+    let with = |change: fn(&mut SpecOptions)| {
+        let mut options = shell("true");
+        change(&mut options.spec);
+        options
+    };
+    for options in [
+        with(|spec| spec.privileged = true),
+        with(|spec| spec.net_host = true),
+        with(|spec| spec.cap_add = words(&["CAP_SYS_ADMIN"])),
+        with(|spec| spec.labels = [("containerd.io/restart.loguri".to_owned(), "binary:///bin/sh".to_owned())].into()),
+        CreateOptions { runtime: Some("/bin/sh".into()), ..shell("true") },
+    ] {
+        let error = stage.run_in(&script, Create::new("tasks-host", IMAGE, options)).unwrap_err();
+        assert!(matches!(error, ctrsh::ops::Error::Denied { access: Access::Host, .. }), "{error}");
+    }
+    let log = Some(LogTarget::parse("binary:///bin/sh"));
+    let options = RunOptions { create: shell("true"), detach: true, log, ..RunOptions::default() };
+    let error = stage.run_in(&script, Run::new(IMAGE, options)).unwrap_err();
+    assert_eq!(error.kind(), Failed::Denied);
+    let ran = stage.run_in(&script, Run::new(IMAGE, RunOptions { create: shell("exit 3"), ..RunOptions::default() }));
+    assert_eq!(ran.unwrap().finished.unwrap().code, 3);
+    assert_eq!(stage.leftovers(), before);
+    let read = stage.allowing("read".parse().unwrap());
+    let error = stage.run_in(&read, Create::new("tasks-host", IMAGE, shell("true"))).unwrap_err();
+    assert_eq!(error.kind(), Failed::Denied);
+    assert_eq!(stage.leftovers(), before);
+}
+
+fn dry(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let before = stage.leftovers();
+    let ctx = stage.ctx.dry_run();
+    let id = env.fresh("tasks");
+    let made = stage.run_in(&ctx, Create::new(&id, IMAGE, command(&["sleep", "9"]))).unwrap();
+    assert_eq!(made.spec.unwrap().process.unwrap().args, words(&["sleep", "9"]));
+    let error = stage.run_in(&ctx, Create::new(&id, IMAGE, shell("true"))).unwrap_err();
+    assert_eq!(error.kind(), Failed::AlreadyExists);
+    stage.run_in(&ctx, Start::new(&id, StartOptions::default())).unwrap();
+    stage.run_in(&ctx, Exec::new(&id, words(&["true"]), ExecOptions::default())).unwrap();
+    stage.run_in(&ctx, Stop::new(&id, None, None)).unwrap();
+    stage.run_in(&ctx, Delete::new(&id, false, false)).unwrap();
+    let error = stage.run_in(&ctx, Delete::new(&id, false, false)).unwrap_err();
+    assert_eq!(error.kind(), Failed::NotFound);
+    stage.run_in(&ctx, Run::new(IMAGE, RunOptions { create: shell("true"), ..RunOptions::default() })).unwrap();
+    assert_eq!(stage.leftovers(), before);
+}
+
+fn reserved(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let steer = "containerd.io/restart.loguri=binary:///bin/evil";
+    stage.ctr(&["images", "label", IMAGE, steer, "io.cri-containerd.image=managed", "kept=yes"]);
+    let id = env.fresh("tasks");
+    stage.run_in(&stage.allowing(Allow::script()), Create::new(&id, IMAGE, shell("true"))).unwrap();
+    let labels = stage.info(&id)["Labels"].clone();
+    assert_eq!(labels["kept"], "yes");
+    let keys: Vec<&String> = labels.as_object().unwrap().keys().collect();
+    let steering = |key: &&&String| key.starts_with("containerd.io/") || key.starts_with("io.cri-containerd");
+    assert_eq!(keys.iter().find(steering), None, "{labels}");
+    stage.run(Delete::new(&id, false, false)).unwrap();
+}
+
+fn mistakes(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let before = stage.leftovers();
+    let id = env.fresh("tasks");
+    let error = stage.run(Create::new("no/slash", IMAGE, shell("true"))).unwrap_err();
+    assert_eq!(error.kind(), Failed::Usage, "{error}");
+    let error = stage.run(Create::new(&id, "example.test/busybux:1", shell("true"))).unwrap_err();
+    assert_eq!(error.kind(), Failed::NotFound);
+    assert!(error.hint().unwrap().contains(IMAGE), "{:?}", error.hint());
+    stage.run(Create::new(&id, IMAGE, shell("true"))).unwrap();
+    let error = stage.run(Create::new(&id, IMAGE, shell("true"))).unwrap_err();
+    assert_eq!(error.kind(), Failed::AlreadyExists, "{error}");
+    let near = format!("{id}x");
+    let error = stage.run(Delete::new(&near, false, false)).unwrap_err();
+    assert_eq!((error.kind(), error.hint()), (Failed::NotFound, Some(format!("did you mean {id}?"))));
+    let error = stage.run(Exec::new(&id, words(&["true"]), ExecOptions::default())).unwrap_err();
+    assert_eq!(error.kind(), Failed::Conflict, "{error}");
+    let error = stage.run(Kill::new(&id, None)).unwrap_err();
+    assert_eq!(error.kind(), Failed::Conflict, "{error}");
+    let error = env.block_on(wait(&stage.ctx, &id, None)).unwrap_err();
+    assert_eq!(error.kind(), Failed::Conflict, "{error}");
+    stage.run(Delete::new(&id, false, false)).unwrap();
+    assert_eq!(stage.leftovers(), before);
+}
+
+fn terminal(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let id = env.fresh("tasks");
+    stage.run(Create::new(&id, IMAGE, command(&["sleep", "1000"]))).unwrap();
+    stage.run(Start::new(&id, StartOptions::default())).unwrap();
+    env.block_on(async {
+        let args = words(&["sh", "-c", "read line; stty size; echo got $line; exit 4"]);
+        let options = ExecOptions::default();
+        let mut attached = ctrsh::ops::container::exec_terminal(&stage.ctx, &id, args, &options).await.unwrap();
+        attached.terminal.resize(91, 27).await.unwrap();
+        attached.terminal.write(b"keys\n").await.unwrap();
+        let mut seen = Vec::new();
+        let mut buffer = [0; 1024];
+        loop {
+            match attached.terminal.read(&mut buffer).await.unwrap() {
+                0 => break,
+                count => seen.extend_from_slice(&buffer[..count]),
+            }
+        }
+        let seen = String::from_utf8_lossy(&seen).into_owned();
+        assert!(seen.contains("27 91\r\n") && seen.contains("got keys\r\n"), "{seen:?}");
+        assert_eq!(attached.ended().await.unwrap().code, 4);
+        attached.finish().await.unwrap();
+        // Dropped half way, it is taken back.
+        let cat = ctrsh::ops::container::exec_terminal(&stage.ctx, &id, words(&["cat"]), &options).await.unwrap();
+        drop(cat);
+        stage.ctx.debts().settle().await;
+        let left = ctrsh::ops::task::ps(&stage.ctx, &id).await.unwrap();
+        assert_eq!(left.len(), 1, "{left:?}");
+    });
+    stage.run(Delete::new(&id, true, false)).unwrap();
+    let tty = env.fresh("tasks");
+    let mut options = command(&["sh", "-c", "stty size; exit 6"]);
+    options.spec.tty = true;
+    stage.run(Create::new(&tty, IMAGE, options)).unwrap();
+    let error = stage.run(Start::new(&tty, StartOptions::default())).unwrap_err();
+    assert_eq!(error.kind(), Failed::Conflict, "{error}");
+    env.block_on(async {
+        let mut attached = ctrsh::ops::container::start_terminal(&stage.ctx, &tty).await.unwrap();
+        assert_eq!(attached.ended().await.unwrap().code, 6);
+        attached.finish().await.unwrap();
+    });
+    stage.run(Delete::new(&tty, false, false)).unwrap();
+    assert_eq!(stage.leftovers().1, 0);
+}

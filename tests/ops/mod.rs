@@ -1,0 +1,17 @@
+//! The operations, each compared with what the real `ctr` sees.
+
+mod container;
+mod container_spec;
+mod stage;
+mod task;
+
+use libtest_mimic::Trial;
+
+use crate::harness::Env;
+
+pub fn trials(env: &Env) -> Vec<Trial> {
+    let mut trials = container::trials(env);
+    trials.extend(container_spec::trials(env));
+    trials.extend(task::trials(env));
+    trials
+}
