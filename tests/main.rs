@@ -4,6 +4,7 @@
 mod containerd;
 mod harness;
 mod ops;
+mod registry;
 mod sandbox;
 mod tidy;
 
@@ -18,6 +19,7 @@ fn main() {
     let mut trials = Vec::new();
     trials.extend(harness::self_check::trials(&env));
     trials.extend(containerd::trials(&env));
+    trials.extend(registry::trials(&env));
     trials.extend(sandbox::trials(&env));
     trials.extend(ops::trials(&env));
     trials.extend(tidy::trials());

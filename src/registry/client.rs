@@ -128,10 +128,10 @@ impl Registry {
     /// Whatever keeps it from answering; of kind `unauthorized` when the credentials are wrong or missing.
     pub async fn ping(&self) -> Result<()> {
         // The base itself; Docker's registry answers only with the slash.
-        self.get(Target::Path(String::new(), Vec::new()), Vec::new()).await.map(drop)
+        self.get(Target::Path(String::new(), Vec::new()), Vec::new(), None).await.map(drop)
     }
 
-    pub(super) async fn get(&self, target: Target, scopes: Vec<String>) -> Result<Done> {
+    pub(super) async fn get(&self, target: Target, scopes: Vec<String>, whole: Option<u64>) -> Result<Done> {
         self.session
             .send(Call {
                 method: Method::GET,
@@ -143,6 +143,7 @@ impl Registry {
                 headers: HeaderMap::new(),
                 body: Body::Empty,
                 download: false,
+                whole,
             })
             .await
     }
@@ -213,6 +214,7 @@ impl Repository {
             headers: HeaderMap::new(),
             body: Body::Empty,
             download: false,
+            whole: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
+use super::reach::Forbidden;
 use crate::grant::Refused;
 use crate::kind::{Failure, Kind};
 use crate::oci;
@@ -262,19 +263,18 @@ impl Failure for Error {
         match self {
             Self::Refused(refused) => refused.hint(),
             Self::Document(document) => document.hint(),
-            Self::Unreachable { source, .. } => {
-                let text = root(source);
-                if text.contains("certificate") || text.contains("UnknownIssuer") {
-                    Some(
+            Self::Unreachable { source, .. } => Some(
+                match Cause::of(source) {
+                    Cause::Certificate => {
                         "name the registry's CA with tlscacert or in hosts.toml; skip_verify turns the check off"
-                            .into(),
-                    )
-                } else if text.contains("InvalidContentType") || text.contains("corrupt message") {
-                    Some("the registry seems to speak plain HTTP; say so with plain_http".into())
-                } else {
-                    Some("check the registry's name and port, the network and the proxy settings".into())
+                    }
+                    Cause::NotTls => "the registry seems to speak plain HTTP; say so with plain_http",
+                    Cause::Refused | Cause::Forbidden | Cause::Other => {
+                        "check the registry's name and port, the network and the proxy settings"
+                    }
                 }
-            }
+                .into(),
+            ),
             Self::Answer(answer) if matches!(answer.status.as_u16(), 401 | 403) => Some(if answer.authenticated {
                 "these credentials are not enough for this repository".into()
             } else {
@@ -295,7 +295,7 @@ impl Failure for Error {
 
     fn retryable(&self) -> bool {
         match self {
-            Self::Unreachable { source, .. } => !hopeless(source),
+            Self::Unreachable { source, .. } => matches!(Cause::of(source), Cause::Refused | Cause::Other),
             Self::Broken { .. } | Self::Silent { .. } | Self::Short { .. } => true,
             Self::Throttled { .. } => false,
             Self::Answer(answer) => answer.another_way || super::retry::temporary(answer.status),
@@ -312,10 +312,44 @@ impl Failure for Error {
     }
 }
 
-/// Returns whether a failed connection will fail the same way again: a refused certificate, a forbidden address.
-fn hopeless(error: &reqwest::Error) -> bool {
-    let text = root(error);
-    text.contains("certificate") || text.contains("InvalidContentType") || text.contains(super::reach::FORBIDDEN)
+/// Why a connection could not be made, as far as that changes what to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Nobody listens there.
+    Refused,
+    /// What answers there does not speak TLS.
+    NotTls,
+    /// One side does not take the other's certificate.
+    Certificate,
+    /// It is an address that the registry may not choose.
+    Forbidden,
+    /// Anything else, which may pass.
+    Other,
+}
+
+impl Cause {
+    pub(super) fn of(error: &reqwest::Error) -> Self {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(error) = next {
+            if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+                return match tls {
+                    rustls::Error::InvalidMessage(_) => Self::NotTls,
+                    rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_) => Self::Certificate,
+                    _ => Self::Other,
+                };
+            }
+            if error.is::<Forbidden>() {
+                return Self::Forbidden;
+            }
+            next = match error.downcast_ref::<std::io::Error>() {
+                Some(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => return Self::Refused,
+                // What an I/O error carries is not its source, but stands in its place.
+                Some(io) => io.get_ref().map(|inner| inner as _).or_else(|| error.source()),
+                None => error.source(),
+            };
+        }
+        Self::Other
+    }
 }
 
 /// Returns the innermost cause, which is the one that says what happened.

@@ -67,12 +67,11 @@ impl Repository {
     /// [`Error::NotFound`] when the registry does not have it; [`Error::Document`] when the bytes are not those of the
     /// digest asked for, or are no manifest.
     pub async fn fetch(&self, selector: &str) -> Result<(Descriptor, Bytes)> {
-        let Received { said, bytes } = self.receive(selector, None).await?;
-        let wanted = selector.parse::<Digest>().ok();
-        let digest = hash(wanted.as_ref().map_or(Algorithm::Sha256, Digest::algorithm), &bytes);
-        if let Some(wanted) = wanted.filter(|wanted| *wanted != digest) {
-            return Err(mismatch(self.named(selector), &wanted, &digest));
-        }
+        let Received { said, bytes } = match selector.parse::<Digest>() {
+            Ok(wanted) => self.receive_exactly(&wanted, None).await?,
+            Err(_) => self.receive(selector, None).await?,
+        };
+        let digest = selector.parse().unwrap_or_else(|_| Digest::sha256(&bytes));
         let Some(media_type) = said.or_else(|| manifest::sniff(&bytes)) else {
             let reason = "it is neither a manifest nor an index".to_owned();
             return Err(oci::Error::Document { what: "answer for", digest: self.named(selector), reason }.into());
@@ -92,11 +91,7 @@ impl Repository {
             return Ok(bytes);
         }
         let selector = descriptor.digest.as_str();
-        let Received { said, bytes } = self.receive(selector, Some(&descriptor.media_type)).await?;
-        let digest = hash(descriptor.digest.algorithm(), &bytes);
-        if digest != descriptor.digest {
-            return Err(mismatch(self.named(selector), &descriptor.digest, &digest));
-        }
+        let Received { said, bytes } = self.receive_exactly(&descriptor.digest, Some(&descriptor.media_type)).await?;
         if let Some(said) = said.filter(|said| *said != descriptor.media_type) {
             let reason = format!("the registry calls it {said}, and its descriptor {}", descriptor.media_type);
             return Err(oci::Error::Document { what: "manifest", digest: self.named(selector), reason }.into());
@@ -104,17 +99,32 @@ impl Repository {
         Ok(bytes)
     }
 
+    /// Reads what has a digest. Bytes of another are asked for once more: they may have been damaged on the way.
+    async fn receive_exactly(&self, wanted: &Digest, prefer: Option<&MediaType>) -> Result<Received> {
+        let mut again = true;
+        loop {
+            let received = self.receive(wanted.as_str(), prefer).await?;
+            let actual = hash(wanted.algorithm(), &received.bytes);
+            if actual == *wanted {
+                return Ok(received);
+            }
+            if !std::mem::take(&mut again) {
+                return Err(mismatch(self.named(wanted.as_str()), wanted, &actual));
+            }
+        }
+    }
+
     async fn receive(&self, selector: &str, prefer: Option<&MediaType>) -> Result<Received> {
         let path = format!("manifests/{selector}");
         let mut call = self.call(Method::GET, capability(selector), &path);
         let accept = prefer.and_then(|own| HeaderValue::from_str(&format!("{own}, {}", MediaType::ACCEPT)).ok());
         call.headers.insert(ACCEPT, accept.unwrap_or(HeaderValue::from_static(MediaType::ACCEPT)));
+        call.whole = Some(manifest::MAX_SIZE);
         let done = self.send(call).await.map_err(|e| e.about(|| self.named(selector)))?;
         // Generic types such as `application/json` say nothing.
         let said = done.reply.header(CONTENT_TYPE.as_str()).map(MediaType::parse);
         let said = said.filter(|t| t.is_index() || t.is_manifest() || *t == MediaType::DockerSchema1);
-        let bytes = done.reply.bytes(manifest::MAX_SIZE).await?;
-        Ok(Received { said, bytes })
+        Ok(Received { said, bytes: done.reply.body })
     }
 
     /// Returns whether the repository has a manifest or index.

@@ -4,9 +4,9 @@
 //! It is the project's own, on `reqwest` as the HTTP crate; ready-made clients lack retries that hear Retry-After,
 //! mirrors, client certificates, or tokens for the two repositories of a mount.
 //!
-//! One module is one concern. [`transport`] is the only place that sends a request: permission, pace, time-outs and redirects live
-//! there. [`session`] adds what a registry needs round one request: mirrors, authentication and retries. Everything
-//! above only describes requests.
+//! One module is one concern. `transport` is the only place that sends a request: permission, pace, time-outs and
+//! redirects live there. `session` adds what a registry needs round one request: mirrors, authentication and retries.
+//! Everything above only describes requests.
 
 pub mod config;
 pub mod credentials;

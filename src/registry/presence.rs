@@ -1,6 +1,6 @@
 //! What is known of which repository holds which content, so that a batch asks and sends each thing once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -74,18 +74,11 @@ impl Presence {
     }
 }
 
-/// Picks, among repositories that hold a blob, the one whose name is nearest to another's: the longest common path.
-pub(super) fn nearest(names: &[String], to: &str) -> Option<String> {
+/// Puts the repositories first whose names are nearest to another's by their common path: those are the likeliest to be
+/// readable with the same credentials.
+pub(super) fn nearest_first(names: &mut [String], to: &str) {
     let common = |name: &str| name.split('/').zip(to.split('/')).take_while(|(a, b)| a == b).count();
-    let mut seen = HashSet::new();
-    let mut best: Option<(usize, &String)> = None;
-    for name in names.iter().filter(|name| *name != to && seen.insert(*name)) {
-        let length = common(name);
-        if best.is_none_or(|(longest, _)| length > longest) {
-            best = Some((length, name));
-        }
-    }
-    best.map(|(_, name)| name.clone())
+    names.sort_by_key(|name| std::cmp::Reverse(common(name)));
 }
 
 #[cfg(test)]
@@ -110,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_repository_is_asked_first() {
-        let names: Vec<String> = ["x/y", "team/app/base", "team/other"].map(String::from).into();
-        assert_eq!(nearest(&names, "team/app/web").as_deref(), Some("team/app/base"));
-        assert_eq!(nearest(&names[..1], "x/y"), None);
+    fn the_nearest_repository_goes_first_and_others_keep_their_order() {
+        let mut names = ["x/y", "team/other", "team/app/base", "a/b"].map(String::from);
+        nearest_first(&mut names, "team/app/web");
+        assert_eq!(names, ["team/app/base", "team/other", "x/y", "a/b"]);
     }
 }

@@ -8,8 +8,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// What the error of a forbidden address says.
-pub(super) const FORBIDDEN: &str = "is an address that the registry may not send us to";
+/// A name that resolves to no address that the registry may send us to.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} ({address}) is an address that the registry may not send us to")]
+pub(super) struct Forbidden {
+    name: String,
+    address: IpAddr,
+}
 
 /// How far an address reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,7 +109,7 @@ impl Resolve for Guarded {
             let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let allowed: Vec<_> = found.iter().copied().filter(|a| chooser.may_choose(Reach::of(a.ip()))).collect();
             match (allowed.is_empty(), found.first()) {
-                (true, Some(address)) => Err(format!("{} ({}) {FORBIDDEN}", name.as_str(), address.ip()).into()),
+                (true, Some(found)) => Err(Forbidden { name: name.as_str().to_owned(), address: found.ip() }.into()),
                 _ => Ok(Box::new(allowed.into_iter()) as Addrs),
             }
         })
@@ -149,8 +154,8 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_resolves_inwards_is_refused() {
         let resolve = |reach| Guarded(reach).resolve("localhost".parse().unwrap());
-        let error = resolve(Reach::Public).await.err().unwrap().to_string();
-        assert!(error.contains(FORBIDDEN), "{error}");
+        let error = resolve(Reach::Public).await.err().unwrap();
+        assert!(error.is::<Forbidden>(), "{error}");
         assert!(resolve(Reach::Loopback).await.unwrap().count() > 0);
     }
 }

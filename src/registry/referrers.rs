@@ -37,7 +37,8 @@ impl Repository {
         let mut target = Target::Path(format!("{}/referrers/{digest}", self.name()), query.into_iter().collect());
         let mut all = Vec::new();
         for page in 0..MAX_PAGES {
-            let call = Call { target, ..self.call(Method::GET, Capability::Referrers, "") };
+            let whole = Some(manifest::MAX_SIZE);
+            let call = Call { target, whole, ..self.call(Method::GET, Capability::Referrers, "") };
             let done = match self.send(call).await {
                 Ok(done) => done,
                 Err(Error::Answer(a)) if page == 0 && matches!(a.status.as_u16(), 400 | 404 | 405) => return Ok(None),
@@ -50,9 +51,8 @@ impl Repository {
                 return Ok(None);
             }
             let next = link::next(&done)?;
-            let nonsense = done.reply.nonsense("it is not an index of referrers");
-            let bytes = done.reply.bytes(manifest::MAX_SIZE).await?;
-            let index: Index = serde_json::from_slice(&bytes).map_err(|_| nonsense)?;
+            let index: Index = serde_json::from_slice(&done.reply.body)
+                .map_err(|_| done.reply.nonsense("it is not an index of referrers"))?;
             all.extend(index.manifests);
             match next {
                 Some(place) => target = Target::Named(place),

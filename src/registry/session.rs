@@ -10,7 +10,7 @@ use url::Url;
 use super::Result;
 use super::auth::Logins;
 use super::config::Config;
-use super::error::{Answer, Error};
+use super::error::{Answer, Cause, Error};
 use super::hosts::{self, Capability, Endpoint, Profile};
 use super::presence::Presence;
 use super::reach::Reach;
@@ -132,6 +132,8 @@ pub(super) struct Call<'a> {
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
     pub(super) download: bool,
+    /// The longest body that the answer may have, when it is to be read whole.
+    pub(super) whole: Option<u64>,
 }
 
 /// Content that an image's author keeps elsewhere.
@@ -168,7 +170,8 @@ impl Session {
         let mut hosts = self.candidates(&call)?;
         let decisive = hosts.last().cloned();
         let policy = self.shared.config.retry;
-        for retry in 0.. {
+        let mut retry = 0;
+        loop {
             let mut again = Vec::new();
             let mut last = None;
             for host in hosts {
@@ -193,8 +196,8 @@ impl Session {
             tracing::debug!(%error, ?delay, retry, "trying again");
             self.sleep(delay).await?;
             hosts = again;
+            retry += 1;
         }
-        unreachable!("the policy ends the loop")
     }
 
     async fn sleep(&self, delay: std::time::Duration) -> Result<()> {
@@ -264,13 +267,18 @@ impl Session {
                 })
                 .await;
             let reply = match sent {
-                Err(Error::Unreachable { .. })
-                    if endpoint.fallback && self.shared.is_plain(endpoint).is_none() && call.body.can_be_sent() =>
+                Err(Error::Unreachable { source, .. })
+                    if endpoint.fallback
+                        && base.scheme() == "https"
+                        && self.shared.is_plain(endpoint) != Some(false)
+                        // As in containerd: not for a certificate that is not to be trusted.
+                        && matches!(Cause::of(&source), Cause::NotTls | Cause::Refused)
+                        && call.body.can_be_sent() =>
                 {
                     self.shared.set_plain(endpoint, true);
                     continue;
                 }
-                Err(error @ Error::Unreachable { .. }) if self.shared.is_plain(endpoint) == Some(true) => {
+                Err(error @ Error::Unreachable { .. }) if endpoint.fallback && base.scheme() == "http" => {
                     // It may come back speaking TLS.
                     self.shared.plain.lock().unwrap_or_else(PoisonError::into_inner).remove(&endpoint.base.origin());
                     return Err(error);
@@ -295,7 +303,12 @@ impl Session {
                     Ok(reply) => Ok(Done { reply, endpoint: Arc::clone(endpoint) }),
                 };
             }
-            return Ok(Done { reply: reply.checked().await?, endpoint: Arc::clone(endpoint) });
+            let mut reply = reply.checked().await?;
+            if let Some(limit) = call.whole {
+                // Here, so that a body that breaks off is asked for again.
+                reply.fill(limit).await?;
+            }
+            return Ok(Done { reply, endpoint: Arc::clone(endpoint) });
         }
     }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
-use super::presence::nearest;
+use super::presence::nearest_first;
 use super::{Client, Error, Options, Repository, Upload};
 use crate::grant::Grant;
 use crate::oci::store::{BlobReader, BlobWriter, ImageSink, ImageSource, Labels, Origin, Result};
@@ -133,6 +133,18 @@ impl ImageSink for RegistryStore {
         Ok(has)
     }
 
+    fn home(&self) -> Option<Origin> {
+        Some(self.repository.origin())
+    }
+
+    async fn holders(&self, descriptor: &Descriptor) -> Result<Vec<Origin>> {
+        let registry = self.repository.registry();
+        let mut names = self.repository.session.shared.presence.holders(registry, &descriptor.digest);
+        names.retain(|name| name != self.repository.name());
+        nearest_first(&mut names, self.repository.name());
+        Ok(names.into_iter().map(|repository| Origin { registry: registry.to_owned(), repository }).collect())
+    }
+
     async fn current(&self) -> Result<Option<Descriptor>> {
         match self.repository.resolve(self.reference.selector()).await {
             Ok(descriptor) => Ok(Some(descriptor)),
@@ -173,12 +185,7 @@ impl ImageSink for RegistryStore {
         if let Some(upload) = self.opened(digest) {
             return Ok(Some(Box::new(upload.writer(descriptor))));
         }
-        let holders = shared.presence.holders(self.repository.registry(), digest);
-        let upload = match nearest(&holders, self.repository.name()) {
-            Some(from) => self.repository.mount(digest, &from).await?,
-            None => Some(self.repository.upload().await?),
-        };
-        Ok(upload.map(|upload| Box::new(upload.writer(descriptor)) as Box<dyn BlobWriter>))
+        Ok(Some(Box::new(self.repository.upload().await?.writer(descriptor))))
     }
 
     async fn put_manifest(&self, descriptor: &Descriptor, bytes: Bytes, _labels: &Labels) -> Result<()> {

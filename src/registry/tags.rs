@@ -27,10 +27,10 @@ impl Repository {
         let mut all = Vec::new();
         let mut target = Target::Path(format!("{}/tags/list", self.name()), vec![("n", PAGE.to_owned())]);
         for _ in 0..MAX_PAGES {
-            let call = Call { target, ..self.call(Method::GET, Capability::Resolve, "") };
+            let call = Call { target, whole: Some(MAX_PAGE), ..self.call(Method::GET, Capability::Resolve, "") };
             let done = self.send(call).await.map_err(|e| e.about(|| self.locator().to_owned()))?;
             let next = link::next(&done)?;
-            let page: Tags = read(done).await?;
+            let page: Tags = read(&done)?;
             all.extend(page.tags.unwrap_or_default());
             match next {
                 Some(place) => target = Target::Named(place),
@@ -54,9 +54,9 @@ impl Registry {
         let mut all = Vec::new();
         let mut target = Target::Path("_catalog".to_owned(), vec![("n", PAGE.to_owned())]);
         for _ in 0..MAX_PAGES {
-            let done = self.get(target, vec!["registry:catalog:*".to_owned()]).await?;
+            let done = self.get(target, vec!["registry:catalog:*".to_owned()], Some(MAX_PAGE)).await?;
             let next = link::next(&done)?;
-            let page: Catalog = read(done).await?;
+            let page: Catalog = read(&done)?;
             all.extend(page.repositories.unwrap_or_default());
             match next {
                 Some(place) => target = Target::Named(place),
@@ -67,8 +67,6 @@ impl Registry {
     }
 }
 
-async fn read<T: serde::de::DeserializeOwned>(done: Done) -> Result<T> {
-    let nonsense = done.reply.nonsense("it is not the list that was asked for");
-    let bytes = done.reply.bytes(MAX_PAGE).await?;
-    serde_json::from_slice(&bytes).map_err(|_| nonsense)
+fn read<T: serde::de::DeserializeOwned>(done: &Done) -> Result<T> {
+    serde_json::from_slice(&done.reply.body).map_err(|_| done.reply.nonsense("it is not the list that was asked for"))
 }

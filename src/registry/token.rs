@@ -196,7 +196,9 @@ impl Service {
                 download: false,
             })
             .await?;
-        reply.checked().await?.bytes(MAX_ANSWER).await
+        let mut reply = reply.checked().await?;
+        reply.fill(MAX_ANSWER).await?;
+        Ok(reply.body)
     }
 
     fn read(&self, ask: &Asking<'_>, answer: &[u8]) -> Result<Token> {

@@ -104,6 +104,8 @@ pub(super) struct Reply {
     cancel: CancellationToken,
     stall: Duration,
     _place: Option<OwnedSemaphorePermit>,
+    /// The whole body, once it was asked for.
+    pub(super) body: Bytes,
 }
 
 impl Transport {
@@ -167,6 +169,7 @@ impl Transport {
                 cancel: grant.cancel().clone(),
                 stall: self.config.timeouts.stall,
                 _place: place,
+                body: Bytes::new(),
             };
             let Some(next) = reply.redirect(&method, body)? else { return Ok(reply) };
             if next.origin() != url.origin() {
@@ -265,7 +268,8 @@ impl Reply {
         let Some(location) = self.header(LOCATION.as_str()) else { return Ok(None) };
         let target = self.locate(location)?;
         let read = matches!(*method, Method::GET | Method::HEAD);
-        if !read && !(matches!(status, 307 | 308) && body.can_be_sent()) {
+        let again = matches!(status, 307 | 308) && body.can_be_sent();
+        if !read && !again {
             return Err(self.detour(&target, "only reads follow such a redirect"));
         }
         Ok(Some(target))
@@ -316,8 +320,8 @@ impl Reply {
         }
     }
 
-    /// Reads a body that may not be longer than the limit.
-    pub(super) async fn bytes(mut self, limit: u64) -> Result<Bytes> {
+    /// Reads the whole body, which may not be longer than the limit.
+    pub(super) async fn fill(&mut self, limit: u64) -> Result<()> {
         let mut whole = Vec::new();
         while let Some(bytes) = self.chunk().await? {
             if (whole.len() + bytes.len()) as u64 > limit {
@@ -325,7 +329,8 @@ impl Reply {
             }
             whole.extend_from_slice(&bytes);
         }
-        Ok(whole.into())
+        self.body = whole.into();
+        Ok(())
     }
 
     /// Reads what there is of a body, up to the limit; a body that breaks off counts as far as it came.

@@ -8,10 +8,12 @@
 
 pub mod certificates;
 pub mod env;
+pub mod fault;
 pub mod image;
 pub mod leftovers;
 pub mod output;
 pub mod self_check;
+pub mod token_server;
 
 pub use env::Env;
 pub use image::Kind;

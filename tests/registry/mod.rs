@@ -1,0 +1,19 @@
+//! The registry client against real registries, plain, with TLS and passwords, and through a proxy that breaks things.
+
+mod auth;
+mod faults;
+mod lists;
+mod mirrors;
+mod pull;
+mod push;
+mod support;
+
+use libtest_mimic::Trial;
+
+use crate::harness::Env;
+
+/// The tests of the registry client.
+pub fn trials(env: &Env) -> Vec<Trial> {
+    let areas = [pull::trials, push::trials, lists::trials, auth::trials, mirrors::trials, faults::trials];
+    areas.into_iter().flat_map(|trials| trials(env)).collect()
+}
