@@ -26,6 +26,7 @@ pub mod policy;
 pub mod progress;
 pub mod task;
 pub mod undo;
+pub mod unpack;
 
 pub use error::{Error, Result};
 pub use execute::{Operation, execute};
