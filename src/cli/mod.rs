@@ -8,6 +8,7 @@ use std::process::ExitCode;
 mod args;
 mod environment;
 mod run;
+mod sandbox;
 
 pub use args::Cli;
 

@@ -9,13 +9,14 @@ use std::time::Duration;
 use clap::CommandFactory;
 
 use super::args::{Cli, Command, Global};
-use super::environment;
+use super::{environment, sandbox};
 use crate::config::{self, Sources, Span};
 use crate::containerd::ConnectOptions;
 use crate::grant::Allow;
 use crate::kind::{Failure, Kind};
 use crate::ops::Settings;
 use crate::script::Limits;
+use crate::shell::progress::Mode;
 use crate::shell::style::When;
 use crate::shell::{self, Format, Interrupt, Outputs, Prompt, Screen, Shell, Show, Source, status};
 
@@ -31,6 +32,9 @@ pub(super) enum Error {
     /// The shell could not begin.
     #[error(transparent)]
     Shell(#[from] shell::Error),
+    /// The sandbox could not be made.
+    #[error(transparent)]
+    Sandbox(#[from] crate::sandbox::Error),
 }
 
 impl Failure for Error {
@@ -39,6 +43,7 @@ impl Failure for Error {
             Self::Config(error) => error.kind(),
             Self::Allow(error) => error.kind(),
             Self::Shell(error) => error.kind(),
+            Self::Sandbox(error) => error.kind(),
         }
     }
 
@@ -47,6 +52,7 @@ impl Failure for Error {
             Self::Config(error) => error.hint(),
             Self::Allow(error) => error.hint(),
             Self::Shell(error) => error.hint(),
+            Self::Sandbox(error) => error.hint(),
         }
     }
 }
@@ -58,13 +64,12 @@ pub(super) struct Choices {
     pub(super) timeout: Option<Duration>,
     pub(super) connect_timeout: Duration,
     pub(super) snapshotter: Option<String>,
-    pub(super) hosts_dir: Option<String>,
     pub(super) format: Format,
     pub(super) format_chosen: bool,
     pub(super) color: When,
+    pub(super) progress: Mode,
     pub(super) audit: Option<PathBuf>,
     pub(super) limits: Limits,
-    pub(super) rows: Vec<config::Row>,
 }
 
 impl Choices {
@@ -95,11 +100,12 @@ impl Choices {
         let wait = Span(ConnectOptions::default().connect_timeout);
         let connect =
             sources.parsed("connect_timeout", flags.connect_timeout.clone(), |f| f.connect_timeout.clone(), wait)?;
-        let hosts_dir = value(sources.pick("hosts_dir", flags.hosts_dir.clone(), None, |f| f.hosts_dir.clone()));
+        sources.pick("hosts_dir", flags.hosts_dir.clone(), None, |f| f.hosts_dir.clone());
         let output = if flags.json { Some("json".to_owned()) } else { flags.output.clone() };
         let format_chosen = output.is_some();
         let format = sources.parsed("output", output, |f| f.output.clone(), Format::Table)?;
         let color = sources.parsed("color", flags.color.clone(), |f| f.color.clone(), When::Auto)?;
+        let progress = sources.parsed("progress", flags.progress.clone(), |f| f.progress.clone(), Mode::Auto)?;
         let audit = value(sources.pick("audit", flags.audit.clone(), None, |f| f.audit.clone()));
         let operations = sources.parsed(
             "max_operations",
@@ -113,13 +119,12 @@ impl Choices {
             timeout: Some(timeout.0).filter(|limit| !limit.is_zero()),
             connect_timeout: connect.0,
             snapshotter,
-            hosts_dir,
             format,
             format_chosen,
             color,
+            progress,
             audit: audit.map(PathBuf::from),
             limits: Limits { operations },
-            rows: sources.rows().to_vec(),
         })
     }
 }
@@ -163,27 +168,33 @@ fn carry_out(cli: &Cli, choices: Choices, screen: &Arc<Screen>) -> Result<u8, Er
 
 fn with_runtime(
     cli: &Cli,
-    choices: Choices,
+    mut choices: Choices,
     screen: &Arc<Screen>,
     runtime: &tokio::runtime::Handle,
 ) -> Result<u8, Error> {
     match &cli.command {
         Some(Command::Reference) => {
-            let shell = shell_for(cli, &choices, screen, runtime, None, Vec::new())?.0;
+            let shell = shell_for(cli, &choices, screen, runtime, &Arc::new(Interrupt::new()), Setting::default())?;
             screen.raw(&crate::script::reference::markdown(shell.interpreter().catalog()));
             return Ok(status::DONE);
         }
         Some(Command::Definitions) => {
-            let shell = shell_for(cli, &choices, screen, runtime, None, Vec::new())?.0;
+            let shell = shell_for(cli, &choices, screen, runtime, &Arc::new(Interrupt::new()), Setting::default())?;
             screen.raw(&shell.interpreter().definitions());
             return Ok(status::DONE);
         }
         _ => {}
     }
-    let mut words = cli.script.iter();
-    let file = if cli.eval.is_some() { None } else { words.next().map(PathBuf::from) };
+    let sandboxed = match &cli.command {
+        Some(Command::Sandbox(flags)) => Some(flags),
+        _ => None,
+    };
+    let (eval, script, stay) = sandboxed
+        .map_or((&cli.eval, &cli.script, cli.shell), |flags| (&flags.eval, &flags.script, flags.shell || cli.shell));
+    let mut words = script.iter();
+    let file = if eval.is_some() { None } else { words.next().map(PathBuf::from) };
     let args = words.map(|word| word.to_string_lossy().into_owned()).collect();
-    let source = match (&cli.eval, &file) {
+    let source = match (eval, &file) {
         (Some(text), _) => Some(Source::input(text.clone())),
         (None, Some(path)) => Some(read(path)?),
         (None, None) => None,
@@ -193,23 +204,57 @@ fn with_runtime(
         source => source,
     };
     let folder = file.as_deref().and_then(Path::parent).map(Path::to_owned);
-    let (mut shell, interrupt) = shell_for(cli, &choices, screen, runtime, folder, args)?;
+    let interrupt = Arc::new(Interrupt::new());
     interrupt.listen(runtime).map_err(shell::Error::Start)?;
+    let _cleaned = Cleaned(Arc::clone(&interrupt));
+    let mut sandbox = None;
+    if let Some(flags) = sandboxed {
+        match sandbox::start(flags, &interrupt, screen)? {
+            Ok(started) => {
+                choices.address = Some(started.socket().to_string_lossy().into_owned());
+                sandbox = Some(started);
+            }
+            Err(stopped) => return Ok(stopped),
+        }
+    }
+    let setting = Setting { folder, args, alone: source.is_none(), sandbox: sandbox.as_deref() };
+    let mut shell = shell_for(cli, &choices, screen, runtime, &interrupt, setting)?;
+    if let Some(registry) = sandbox.as_ref().and_then(|sandbox| sandbox.registries().first()) {
+        shell.interpreter_mut().set_constant("REGISTRY", &registry.to_string());
+    }
     let mut code = status::DONE;
     if let Some(source) = &source {
-        let show = if cli.eval.is_some() || choices.format_chosen { Show::Value } else { Show::Nothing };
+        let show = if eval.is_some() || choices.format_chosen { Show::Value } else { Show::Nothing };
         let ended = shell.run(source, show);
         code = ended.status;
-        if !cli.shell || ended.exit {
-            interrupt.clean_up();
+        if !stay || ended.exit {
             return Ok(code);
         }
     }
-    if source.is_none() || cli.shell {
+    if source.is_none() || stay {
         code = Prompt::new(&mut shell).run()?;
     }
-    interrupt.clean_up();
     Ok(code)
+}
+
+/// Does what has to be done before the program ends, also when it ends early.
+struct Cleaned(Arc<Interrupt>);
+
+impl Drop for Cleaned {
+    fn drop(&mut self) {
+        self.0.clean_up();
+    }
+}
+
+/// What a shell is given beside the user's choices.
+#[derive(Default)]
+struct Setting<'a> {
+    /// The script's folder.
+    folder: Option<PathBuf>,
+    args: Vec<String>,
+    /// Whether there is a prompt and no script.
+    alone: bool,
+    sandbox: Option<&'a crate::sandbox::Sandbox>,
 }
 
 fn read(path: &Path) -> Result<Source, Error> {
@@ -227,42 +272,41 @@ fn shell_for(
     choices: &Choices,
     screen: &Arc<Screen>,
     runtime: &tokio::runtime::Handle,
-    folder: Option<PathBuf>,
-    args: Vec<String>,
-) -> Result<(Shell, Arc<Interrupt>), Error> {
-    let interrupt = Arc::new(Interrupt::new());
-    let hook = Arc::clone(&interrupt);
+    interrupt: &Arc<Interrupt>,
+    setting: Setting<'_>,
+) -> Result<Shell, Error> {
+    let hook = Arc::clone(interrupt);
     screen.on_closed(move || hook.stop(shell::Why::Closed));
-    let at_prompt = cli.script.is_empty() && cli.eval.is_none();
     let allow = match &cli.global.allow {
         Some(list) => list.parse()?,
-        None if at_prompt => Allow::all(),
+        None if setting.alone => Allow::all(),
         None => Allow::script(),
     };
     let working_dir = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    let folder = setting.folder.filter(|folder| !folder.as_os_str().is_empty());
+    // In a sandbox these go away with it.
+    let below = |name: &str| setting.sandbox.map(|sandbox| sandbox.folder().join(name));
     let options = shell::Options {
         address: choices.address.clone(),
         namespace: choices.namespace.clone(),
         connect: ConnectOptions { connect_timeout: choices.connect_timeout },
         allow,
         dry_run: cli.global.dry_run,
-        progress: Arc::new(crate::ops::progress::Silent),
-        confirm: Arc::new(crate::ops::policy::Unasked),
+        progress: choices.progress,
         audit: choices.audit.clone(),
         settings: Settings {
             snapshotter: choices.snapshotter.clone(),
-            run_dir: environment::run_dir(),
-            log_dir: environment::log_dir(),
+            run_dir: below("run").unwrap_or_else(environment::run_dir),
+            log_dir: below("logs").unwrap_or_else(environment::log_dir),
             temp_dir: std::env::temp_dir(),
             working_dir: working_dir.clone(),
         },
         limits: choices.limits,
         timeout: choices.timeout,
         format: choices.format,
-        args,
+        args: setting.args,
         modules: Some(folder.unwrap_or(working_dir)),
         documented: matches!(cli.command, Some(Command::Definitions)),
     };
-    Ok((Shell::new(options, Arc::clone(screen), Arc::clone(&interrupt), runtime)?, interrupt))
+    Ok(Shell::new(options, Arc::clone(screen), Arc::clone(interrupt), runtime)?)
 }

@@ -103,6 +103,12 @@ impl Interrupt {
         self.state().why.filter(|why| !matches!(why, Why::Interrupted | Why::TimedOut))
     }
 
+    /// Returns whether what is running has to stop.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.state().running.as_ref().is_some_and(CancellationToken::is_cancelled)
+    }
+
     /// Stops what is running.
     pub fn stop(&self, why: Why) {
         let mut state = self.state();

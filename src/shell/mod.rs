@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use crate::containerd::{ConnectOptions, Endpoint};
 use crate::grant::{Allow, Grant};
-use crate::ops::{Audit, Context, Daemon, Place, Progress, Settings, Shared};
+use crate::ops::{Audit, Context, Daemon, Place, Settings, Shared};
 use crate::script::{Evaluated, Interpreter, Limits, Report, Setup};
 
+pub mod confirm;
 pub mod error;
 pub mod escape;
 pub mod format;
 pub mod interrupt;
+pub mod progress;
 mod prompt;
 pub mod render;
 pub mod report;
@@ -42,10 +44,8 @@ pub struct Options {
     pub allow: Allow,
     /// Whether changes are only shown.
     pub dry_run: bool,
-    /// Who shows progress.
-    pub progress: Arc<dyn Progress>,
-    /// Who is asked before more than one thing is deleted.
-    pub confirm: Arc<dyn crate::ops::Confirm>,
+    /// How progress is shown.
+    pub progress: progress::Mode,
     /// Where changes are written down.
     pub audit: Option<PathBuf>,
     /// Choices for operations.
@@ -133,6 +133,7 @@ pub struct Shell {
     runtime: tokio::runtime::Handle,
     timeout: Option<Duration>,
     format: Format,
+    asking: Arc<confirm::Asking>,
     texts: HashMap<String, String>,
 }
 
@@ -152,9 +153,20 @@ impl Shell {
             None => Endpoint::default(),
         };
         crate::containerd::identifier::check("namespace", &options.namespace)?;
+        let shown = Arc::new(progress::Shown::new(options.progress, &screen));
+        let asking = Arc::new(confirm::Asking::new(&screen, &interrupt));
+        let (waited_for, told) = (Arc::clone(&shown), Arc::clone(&screen));
+        interrupt.when_impatient(move || {
+            let mut waiting = waited_for.active();
+            if waiting.is_empty() {
+                waiting.push("the call to give up".into());
+            }
+            told.remark(style::Role::Note, "waiting for", &waiting.join(", "));
+            told.remark(style::Role::Note, "note", "press Ctrl-C again to leave at once");
+        });
         let shared = Shared {
-            progress: options.progress,
-            confirm: options.confirm,
+            progress: shown,
+            confirm: Arc::<confirm::Asking>::clone(&asking),
             audit: options.audit.as_deref().map(Audit::open).transpose()?,
             settings: options.settings,
         };
@@ -178,6 +190,7 @@ impl Shell {
             runtime: runtime.clone(),
             timeout: options.timeout,
             format: options.format,
+            asking,
             texts: HashMap::new(),
         })
     }

@@ -47,7 +47,9 @@ impl<'a> Prompt<'a> {
                 "exit" | "quit" | ":quit" | ":q" => return Ok(status::DONE),
                 _ => {}
             }
+            self.shell.asking.set(true);
             let ended = self.shell.run(&Source::input(line), Show::Value);
+            self.shell.asking.set(false);
             if ended.exit {
                 return Ok(ended.status);
             }

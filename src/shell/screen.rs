@@ -221,3 +221,84 @@ impl Sink for Screen {
         self.tell(&format!("{at} {}", self.safe(text)));
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    /// What a screen wrote.
+    #[derive(Clone, Default)]
+    pub(crate) struct Written(Arc<Mutex<[Vec<u8>; 2]>>);
+
+    struct Half(Written, usize);
+
+    impl Write for Half {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.0.lock().unwrap()[self.1].extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        pub(crate) fn out(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap()[0].clone()).unwrap()
+        }
+
+        pub(crate) fn err(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap()[1].clone()).unwrap()
+        }
+    }
+
+    /// Makes a screen that writes to memory and is no terminal.
+    pub(crate) fn captured() -> (Arc<Screen>, Written) {
+        let written = Written::default();
+        let outputs = Outputs {
+            out: Box::new(Half(written.clone(), 0)),
+            err: Box::new(Half(written.clone(), 1)),
+            out_terminal: false,
+            err_terminal: false,
+            width: Some(80),
+        };
+        (Arc::new(Screen::new(outputs, When::Auto, false, false)), written)
+    }
+
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_told_once() {
+        let outputs =
+            Outputs { out: Box::new(Gone), err: Box::new(Gone), out_terminal: false, err_terminal: false, width: None };
+        let screen = Screen::new(outputs, When::Auto, false, false);
+        let told = Arc::new(Mutex::new(0));
+        let counter = Arc::clone(&told);
+        screen.on_closed(move || *counter.lock().unwrap() += 1);
+        screen.line("a");
+        screen.line("b");
+        assert!(screen.is_closed());
+        assert_eq!(*told.lock().unwrap(), 1);
+    }
+
+    #[test]
+    fn prints_go_out_and_remarks_go_to_standard_error() {
+        let (screen, written) = captured();
+        screen.print("value\x1b[31m");
+        screen.remark(Role::Warning, "warning", "careful");
+        assert_eq!(written.out(), "value\x1b[31m\n");
+        assert_eq!(written.err(), "warning: careful\n");
+    }
+}
