@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use reqwest::{NoProxy, redirect};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -22,6 +23,7 @@ const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1";
 /// How much an HTTP/2 peer may send unasked; the default of 64 KiB is a round trip each 64 KiB.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+const IDLE: Duration = Duration::from_secs(30);
 
 /// The connection pools.
 #[derive(Debug, Default)]
@@ -54,6 +56,8 @@ impl Pools {
             .connect_timeout(profile.dial_timeout.unwrap_or(config.timeouts.connect))
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            // Shorter than servers keep idle connections: one they have closed would fail the next request.
+            .pool_idle_timeout(IDLE)
             .tcp_nodelay(true);
         for proxy in proxies(&config.proxy)? {
             builder = builder.proxy(proxy);

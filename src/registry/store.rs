@@ -68,13 +68,13 @@ impl RegistryStore {
 }
 
 impl Drop for RegistryStore {
-    /// Takes back uploads that a mount opened and nobody used.
+    /// Takes back uploads that a mount opened and nobody used, and those that were to be resumed and were not.
     fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let opened = std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            for upload in opened.into_values() {
-                runtime.spawn(upload.abandon());
-            }
+        let kept = self.repository.session.shared.interrupted.take_all(&self.repository.origin());
+        for upload in opened.into_values().chain(kept) {
+            runtime.spawn(upload.abandon());
         }
     }
 }

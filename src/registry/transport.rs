@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, WARNING};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -156,6 +156,7 @@ impl Transport {
             }
             .map_err(|e| failed(e.without_url(), &action, &host))?;
             tracing::debug!(%method, %host, status = response.status().as_u16(), "answer");
+            pass_on_warnings(response.headers(), &host);
             let reach = self.reach(&response, &url);
             self.hear_wish(&response, &url, &action, &host)?;
             let reply = Reply {
@@ -165,7 +166,7 @@ impl Transport {
                 direct,
                 action: action.clone(),
                 host,
-                authenticated: !own_headers.is_empty() && direct,
+                authenticated: own_headers.contains_key(AUTHORIZATION),
                 cancel: grant.cancel().clone(),
                 stall: self.config.timeouts.stall,
                 _place: place,
@@ -362,6 +363,15 @@ fn forbidden(chooser: Reach) -> &'static str {
     match chooser {
         Reach::Public => "it is inside a private network, where a registry on the internet may not send us",
         Reach::Private | Reach::Loopback | Reach::Link => "it is an address that this registry may not send us to",
+    }
+}
+
+/// Tells what a registry warns of (distribution-spec, section Warnings).
+fn pass_on_warnings(headers: &HeaderMap, host: &str) {
+    for warning in headers.get_all(WARNING).iter().filter_map(|value| value.to_str().ok()) {
+        if let Some(text) = warning.strip_prefix("299 - ") {
+            tracing::warn!(host, "{}", plain(text.trim_matches('"'), MAX_SHOWN));
+        }
     }
 }
 

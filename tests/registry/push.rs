@@ -200,14 +200,19 @@ fn an_upload_is_taken_back(env: &Env) {
         let error = upload.write(Bytes::from(vec![7; 1 << 10])).await.unwrap_err();
         assert_eq!(error.kind(), FailureKind::Cancelled);
         drop(upload);
-        for _ in 0..100 {
-            if proxy.count("DELETE", "/blobs/uploads/") == 2 {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        panic!("the upload was left behind: {:#?}", proxy.log());
+        wait_for_deletes(&proxy, 2).await;
     });
+}
+
+/// Waits until uploads were taken back, which goes on after whoever gave them up is gone.
+async fn wait_for_deletes(proxy: &FaultProxy, count: usize) {
+    for _ in 0..100 {
+        if proxy.count("DELETE", "/blobs/uploads/") == count {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("an upload was left behind: {:#?}", proxy.log());
 }
 
 fn an_upload_goes_on(env: &Env) {
@@ -232,6 +237,15 @@ fn an_upload_goes_on(env: &Env) {
         third.commit().await.map_err(|e| e.to_string()).unwrap();
         assert!(repository(&client(), &target).has_blob(&descriptor.digest).await.unwrap());
         assert_eq!(proxy.count("POST", "/blobs/uploads/"), 2);
+
+        // One that is kept and never resumed ends with the sink.
+        proxy.clear();
+        let bytes = Bytes::from(vec![3; 20 << 20]);
+        let mut fourth = writer(&sink, &blob(&bytes)).await;
+        fourth.write(bytes.slice(..16 << 20)).await.map_err(|e| e.to_string()).unwrap();
+        fourth.close(false).await.map_err(|e| e.to_string()).unwrap();
+        drop(sink);
+        wait_for_deletes(&proxy, 1).await;
     });
 }
 
