@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::content::{self, gc_labels, source_labels};
 use super::{Client, Labels, Result};
+use crate::kind::{Failure, Kind};
 use crate::oci::store::{self, BlobReader, BlobWriter, ImageSink, ImageSource, Origin};
 use crate::oci::{Descriptor, Parsed, manifest};
 
@@ -122,6 +123,16 @@ impl ImageSink for ContainerdStore {
         match self.client.images().get(&self.image).await {
             Ok(image) => Ok(Some(image.target)),
             Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn stored(&self, descriptor: &Descriptor) -> store::Result<Option<Bytes>> {
+        match self.client.content().bytes(&descriptor.digest, manifest::MAX_SIZE).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_not_found() => Ok(None),
+            // What is damaged here may be whole at the source.
+            Err(error) if error.kind() == Kind::Integrity => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

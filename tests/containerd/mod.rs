@@ -5,6 +5,7 @@ mod content;
 mod daemon;
 mod guard;
 mod resources;
+mod unpack;
 
 use ctrsh::containerd::{self, Client, ConnectOptions, Endpoint};
 use ctrsh::grant::{Allow, Grant};
@@ -15,7 +16,8 @@ use crate::harness::Env;
 
 /// The tests of the layer.
 pub fn trials(env: &Env) -> Vec<Trial> {
-    let areas = [connect::trials(env), content::trials(env), guard::trials(env), resources::trials(env)];
+    let areas =
+        [connect::trials(env), content::trials(env), guard::trials(env), resources::trials(env), unpack::trials(env)];
     areas.into_iter().flatten().collect()
 }
 
