@@ -9,6 +9,7 @@ use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map, NativeCallContext};
 
 use crate::ops::{self, Context};
 use crate::script::catalog::Spec;
+use crate::script::convert::Output;
 use crate::script::error::{Error, Result};
 use crate::script::object::Object;
 use crate::script::options::Options;
@@ -21,7 +22,15 @@ pub trait Sink: Send + Sync {
 
     /// Takes one `debug`, with where it came from.
     fn debug(&self, text: &str, at: &str);
+
+    /// Writes a value as text for people, as `table(…)` returns it: at full width unless the sink knows better.
+    fn render(&self, output: &Output) -> String {
+        super::convert::plain(output)
+    }
 }
+
+/// Looks up environment variables, which only the command line reads itself.
+pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// What every call of one interpreter shares.
 pub struct Session {
@@ -30,6 +39,7 @@ pub struct Session {
     catalog: std::sync::OnceLock<Arc<super::catalog::Catalog>>,
     sink: Arc<dyn Sink>,
     args: Vec<String>,
+    environment: Environment,
     ending: Mutex<Ending>,
 }
 
@@ -37,19 +47,27 @@ pub struct Session {
 #[derive(Default)]
 struct Ending {
     exit: Option<i32>,
+    batch_failed: bool,
     denied: Option<Dynamic>,
 }
 
 impl Session {
     /// Makes a session.
     #[must_use]
-    pub fn new(runtime: tokio::runtime::Handle, context: Context, sink: Arc<dyn Sink>, args: Vec<String>) -> Self {
+    pub(crate) fn new(
+        runtime: tokio::runtime::Handle,
+        context: Context,
+        sink: Arc<dyn Sink>,
+        args: Vec<String>,
+        environment: Environment,
+    ) -> Self {
         Self {
             runtime,
             context: RwLock::new(context),
             catalog: std::sync::OnceLock::new(),
             sink,
             args,
+            environment,
             ending: Mutex::default(),
         }
     }
@@ -88,6 +106,21 @@ impl Session {
     /// Returns the exit status that the script asked for.
     pub(crate) fn exit_status(&self) -> Option<i32> {
         self.ending().exit
+    }
+
+    /// Remembers that items of a batch failed while the script goes on.
+    pub(crate) fn note_batch_failure(&self) {
+        self.ending().batch_failed = true;
+    }
+
+    /// Returns whether items of a batch failed.
+    pub(crate) fn batch_failed(&self) -> bool {
+        self.ending().batch_failed
+    }
+
+    /// Asks for an environment variable.
+    pub(crate) fn environment(&self, name: &str) -> Option<String> {
+        (self.environment)(name)
     }
 
     /// Returns why a running source has to stop between two of its statements, if it has to.

@@ -225,7 +225,8 @@ impl Catalog {
             spec.name,
             spec.params.len()
         );
-        let takes_options = signature.params.iter().any(|param| param.options);
+        let takes_options = signature.params.iter().any(|param| param.options)
+            || spec.params.iter().any(|param| param.name == "options");
         assert!(
             takes_options != spec.options.is_empty(),
             "{}: options are declared but not taken, or the reverse",

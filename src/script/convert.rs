@@ -59,6 +59,65 @@ pub struct Cell {
     pub json: Value,
 }
 
+impl Cell {
+    /// Returns the value without units, as CSV and plain text for programs have it.
+    #[must_use]
+    pub fn plain(&self) -> String {
+        match &self.json {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            Value::Array(_) | Value::Object(_) => self.text.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// Writes rows as CSV (RFC 4180).
+///
+/// # Errors
+/// When rows differ in length.
+pub fn csv(rows: impl Iterator<Item = Vec<String>>) -> std::result::Result<String, csv::Error> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.write_record(&row)?;
+    }
+    let bytes = writer.into_inner().map_err(|error| csv::Error::from(std::io::Error::other(error.to_string())))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Writes a value as text, tables in aligned columns of full width.
+#[must_use]
+pub fn plain(output: &Output) -> String {
+    match output {
+        Output::Nothing => String::new(),
+        Output::Scalar(cell) => cell.text.clone(),
+        Output::List(cells) => cells.iter().map(|cell| cell.text.clone()).collect::<Vec<_>>().join("\n"),
+        Output::Record { fields, .. } => {
+            let rows = fields.iter().map(|(name, cell)| vec![name.clone(), cell.text.clone()]).collect::<Vec<_>>();
+            aligned(&rows, &[false, false])
+        }
+        Output::Table { columns, rows, .. } => {
+            let mut text = vec![columns.iter().map(|column| column.name.to_uppercase()).collect::<Vec<_>>()];
+            text.extend(rows.iter().map(|row| row.iter().map(|cell| cell.text.clone()).collect()));
+            aligned(&text, &columns.iter().map(|column| column.numeric).collect::<Vec<_>>())
+        }
+    }
+}
+
+fn aligned(rows: &[Vec<String>], right: &[bool]) -> String {
+    use unicode_width::UnicodeWidthStr;
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max();
+    let widths: Vec<usize> = (0..right.len()).map(|column| width(column).unwrap_or_default()).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).zip(right).map(|((cell, width), right)| {
+            let pad = " ".repeat(width.saturating_sub(cell.width()));
+            if *right { format!("{pad}{cell}") } else { format!("{cell}{pad}") }
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// Turns a value into JSON. Objects become their properties, timestamps RFC 3339, functions their name.
 ///
 /// # Errors

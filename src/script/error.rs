@@ -115,6 +115,9 @@ impl Thrown {
     /// Takes what a script may see from a failure.
     #[must_use]
     pub fn new(error: &Error) -> Self {
+        if let Error::Script(inner) = error {
+            return Report::new(inner, |_| None).error;
+        }
         let context = match error {
             Error::Operation(error) => error.context(),
             _ => None,

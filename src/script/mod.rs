@@ -23,7 +23,7 @@ mod resolver;
 pub mod time;
 pub mod units;
 
-pub use call::{Session, Sink};
+pub use call::{Environment, Session, Sink};
 pub use catalog::Catalog;
 pub use convert::{Cell, Column, Output};
 pub use engine::Limits;
@@ -48,6 +48,8 @@ pub struct Setup {
     pub sink: Arc<dyn Sink>,
     /// What `args()` returns.
     pub args: Vec<String>,
+    /// What `env(name)` returns.
+    pub environment: Environment,
     /// What a script may use up.
     pub limits: Limits,
     /// The folder below which `import` finds modules.
@@ -62,6 +64,8 @@ pub struct Evaluated {
     value: Dynamic,
     /// The exit status, when the script called `exit`.
     pub exit: Option<i32>,
+    /// Whether items of a batch failed that was told to keep going.
+    pub batch_failed: bool,
 }
 
 /// Whether a piece of input can be run.
@@ -77,7 +81,7 @@ impl Interpreter {
     /// Makes an interpreter.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let session = Arc::new(Session::new(setup.runtime, setup.context, setup.sink, setup.args));
+        let session = Arc::new(Session::new(setup.runtime, setup.context, setup.sink, setup.args, setup.environment));
         let catalog = Arc::new(api::catalog());
         session.set_catalog(Arc::clone(&catalog));
         let resolver = resolver::Resolver::new(setup.modules);
@@ -119,7 +123,9 @@ impl Interpreter {
         let depth = self.scope.len();
         let result = self.engine.eval_ast_with_scope::<Dynamic>(&mut self.scope, &merged);
         match result {
-            Ok(value) => Ok(Evaluated { value, exit: self.session.exit_status() }),
+            Ok(value) => {
+                Ok(Evaluated { value, exit: self.session.exit_status(), batch_failed: self.session.batch_failed() })
+            }
             Err(error) => {
                 // Variables of the failed source are kept only as far as they were there before it.
                 self.scope.rewind(depth.max(self.scope.len().min(depth)));

@@ -65,3 +65,38 @@ pub fn help(entry: &Entry) -> String {
     }
     text
 }
+
+/// Writes what `help(topic)` shows: a function, an object type, or without a topic everything with a line each.
+#[must_use]
+pub fn topic(catalog: &Catalog, topic: Option<&str>) -> Option<String> {
+    let Some(topic) = topic else { return Some(overview(catalog)) };
+    if let Some(object) = catalog.object(topic.trim()) {
+        let mut text = format!("{}\n\n{}\n\nproperties:\n", object.name, object.doc);
+        for field in &object.fields {
+            let _ = writeln!(text, "  {} ({})  {}", field.name, field.ty, field.doc);
+        }
+        let methods: Vec<&Entry> = catalog.entries().filter(|entry| entry.receiver() == Some(object.name)).collect();
+        if !methods.is_empty() {
+            text.push_str("\nmethods:\n");
+            for entry in methods {
+                let _ = writeln!(text, "  {}  {}", entry.signature(), entry.summary());
+            }
+        }
+        return Some(text);
+    }
+    let found = catalog.find(topic);
+    let texts: Vec<String> = found.into_iter().map(help).collect();
+    (!texts.is_empty()).then(|| texts.join("\n"))
+}
+
+fn overview(catalog: &Catalog) -> String {
+    let lines = |entries: Vec<&Entry>| {
+        let width = entries.iter().map(|entry| entry.path().len()).max().unwrap_or_default();
+        entries.iter().fold(String::new(), |mut text, entry| {
+            let _ = writeln!(text, "  {:width$}  {}", entry.path(), entry.summary());
+            text
+        })
+    };
+    let (methods, functions): (Vec<_>, Vec<_>) = catalog.entries().partition(|entry| entry.spec.on == On::Method);
+    format!("functions:\n{}\nmethods:\n{}", lines(functions), lines(methods))
+}

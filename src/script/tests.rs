@@ -48,6 +48,7 @@ fn bench(allow: &str) -> Bench {
         context: Context::new(place, grant, Arc::new(shared)),
         sink: Arc::new(Printed::default()),
         args: vec!["one".into()],
+        environment: Arc::new(|_| None),
         limits: Limits { operations: 100_000 },
         modules: None,
         documented: false,

@@ -1,14 +1,13 @@
-//! What a script needs beside containerd: time, units, output, and work in parallel.
+//! What a script needs beside containerd: its arguments and its end, time and units, and the `Error` object.
 
 use std::time::Duration;
 
 use chrono::Utc;
-use rhai::{Dynamic, Map};
+use rhai::Dynamic;
 
 use crate::grant::Access;
 use crate::script::call::{Call, Size};
 use crate::script::catalog::{Catalog, Example, On, Param, Spec};
-use crate::script::convert;
 use crate::script::error::{Error, Result, Thrown};
 use crate::script::object::{Field, Object};
 use crate::script::time::Time;
@@ -138,34 +137,6 @@ fn size(call: &Call<'_>, size: Size) -> Result<i64> {
     i64::try_from(size.0).map_err(|_| call.argument("text", "is larger than 2^63 bytes"))
 }
 
-const TO_JSON: Spec = Spec {
-    name: "to_json",
-    on: On::Free,
-    params: &[Param::new("value")],
-    options: &[],
-    access: Access::Read,
-    doc: "Returns any value as JSON: objects become their properties, times RFC 3339.",
-    examples: &[Example::gives("to_json(#{ a: [1, true, ()] })", r#""{\"a\":[1,true,null]}""#)],
-};
-
-fn to_json(call: &Call<'_>, value: Dynamic) -> Result<String> {
-    Ok(convert::to_json(&value, call.session())?.to_string())
-}
-
-const TO_MAP: Spec = Spec {
-    name: "to_map",
-    on: On::Free,
-    params: &[Param::new("value")],
-    options: &[],
-    access: Access::Read,
-    doc: "Returns an object's properties as a map.",
-    examples: &[Example::gives("to_map(node()).namespace == node().namespace", "true")],
-};
-
-fn to_map(call: &Call<'_>, value: Dynamic) -> Result<Map> {
-    convert::to_map(&value, call.session())?.ok_or_else(|| call.argument("value", "has no properties"))
-}
-
 /// Registers the functions.
 pub(crate) fn register(catalog: &mut Catalog) {
     catalog.add_object::<Thrown>();
@@ -175,6 +146,4 @@ pub(crate) fn register(catalog: &mut Catalog) {
     catalog.add(&NOW, now);
     catalog.add(&DURATION, duration);
     catalog.add(&SIZE, size);
-    catalog.add(&TO_JSON, to_json);
-    catalog.add(&TO_MAP, to_map);
 }

@@ -1,8 +1,12 @@
 //! The functions and objects of the script surface: one file a noun.
 
+pub mod batch;
+pub mod file;
 pub mod host;
 pub mod image;
+pub mod namespace;
 pub mod node;
+pub mod output;
 
 use crate::script::catalog::Catalog;
 
@@ -12,6 +16,10 @@ pub fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
     node::register(&mut catalog);
     image::register(&mut catalog);
+    namespace::register(&mut catalog);
+    batch::register(&mut catalog);
+    output::register(&mut catalog);
+    file::register(&mut catalog);
     host::register(&mut catalog);
     catalog
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use rhai::{Array, Dynamic, Map};
+
 use crate::containerd;
+use crate::containerd::introspection::{Plugin, Server};
 use crate::grant::Access;
 use crate::ops::{self, Place};
 use crate::script::call::Call;
@@ -89,6 +92,108 @@ fn version(call: &Call<'_>) -> Result<VersionObject> {
     call.wait(ops::node::version(call.ctx())).map(VersionObject)
 }
 
+/// What the daemon is as a process.
+#[derive(Clone)]
+struct InfoObject(Server);
+
+impl Object for InfoObject {
+    const TYPE: &'static str = "Info";
+    const DOC: &'static str = "The daemon as a process.";
+
+    fn fields() -> &'static [Field<Self>] {
+        type F = Field<InfoObject>;
+        const FIELDS: &[F] = &[
+            F::column("uuid", "string", "What identifies its root folder across restarts.", |i, _| {
+                Ok(i.0.uuid.clone().into())
+            }),
+            F::column("pid", "int", "Its process, 0 before containerd 1.7.", |i, _| Ok(count(i.0.pid))),
+            F::field("pid_namespace", "int", "Its PID namespace, 0 before containerd 1.7.", |i, _| {
+                Ok(count(i.0.pid_namespace))
+            }),
+            F::field("deprecations", "array", "What it warns of, since containerd 1.7.12.", |i, _| {
+                let all = i.0.deprecations.iter().map(|d| Dynamic::from(format!("{}: {}", d.id, d.message)));
+                Ok(all.collect::<Array>().into())
+            }),
+        ];
+        FIELDS
+    }
+}
+
+fn count(number: u64) -> Dynamic {
+    i64::try_from(number).unwrap_or(i64::MAX).into()
+}
+
+const INFO: Spec = Spec {
+    name: "info",
+    on: On::Node,
+    params: &[],
+    options: &[],
+    access: Access::Read,
+    doc: "Returns what the daemon is as a process.",
+    examples: &[Example::gives("info().uuid.len() > 0", "true")],
+};
+
+fn info(call: &Call<'_>) -> Result<InfoObject> {
+    call.wait(ops::node::info(call.ctx())).map(InfoObject)
+}
+
+/// A plugin of the daemon.
+#[derive(Clone)]
+struct PluginObject(Plugin);
+
+impl Object for PluginObject {
+    const TYPE: &'static str = "Plugin";
+    const DOC: &'static str = "A plugin of the daemon.";
+
+    fn fields() -> &'static [Field<Self>] {
+        type F = Field<PluginObject>;
+        const FIELDS: &[F] = &[
+            F::column("type", "string", "What sort it is, such as `io.containerd.snapshotter.v1`.", |p, _| {
+                Ok(p.0.kind.clone().into())
+            }),
+            F::column("id", "string", "Its name within the sort, such as `overlayfs`.", |p, _| {
+                Ok(p.0.id.clone().into())
+            }),
+            F::column("platforms", "array", "The platforms that it works for; none means all.", |p, _| {
+                Ok(p.0.platforms.iter().map(|p| Dynamic::from(p.to_string())).collect::<Array>().into())
+            }),
+            F::column("ok", "bool", "Whether it runs.", |p, _| Ok(p.0.failure.is_none().into())),
+            F::field("failure", "string", "Why it could not start, or `()`.", |p, _| {
+                Ok(p.0.failure.clone().map_or(Dynamic::UNIT, Into::into))
+            }),
+            F::field("requires", "array", "The sorts of plugin that it needs.", |p, _| {
+                Ok(p.0.requires.iter().map(|r| Dynamic::from(r.clone())).collect::<Array>().into())
+            }),
+            F::field("exports", "map", "What it tells, such as a snapshotter's `root`.", |p, _| {
+                Ok(p.0.exports.iter().map(|(k, v)| (k.into(), v.clone().into())).collect::<Map>().into())
+            }),
+            F::field("capabilities", "array", "What it can do.", |p, _| {
+                Ok(p.0.capabilities.iter().map(|c| Dynamic::from(c.clone())).collect::<Array>().into())
+            }),
+        ];
+        FIELDS
+    }
+
+    fn name(&self) -> Option<String> {
+        Some(format!("{}.{}", self.0.kind, self.0.id))
+    }
+}
+
+const PLUGINS: Spec = Spec {
+    name: "plugins",
+    on: On::Node,
+    params: &[Param::new("filter")],
+    options: &[],
+    access: Access::Read,
+    doc: "Lists the daemon's plugins.\n\nThe filter is containerd's own, such as `type==io.containerd.snapshotter.v1`.",
+    examples: &[Example::gives("plugins(\"type==io.containerd.snapshotter.v1\").some(|p| p.id == \"native\")", "true")],
+};
+
+fn plugins(call: &Call<'_>, filter: Option<Vec<String>>) -> Result<Vec<PluginObject>> {
+    let plugins = call.wait(ops::node::plugins(call.ctx(), &filter.unwrap_or_default()))?;
+    Ok(plugins.into_iter().map(PluginObject).collect())
+}
+
 const NODE: Spec = Spec {
     name: "node",
     on: On::Free,
@@ -127,6 +232,10 @@ pub(crate) fn register(catalog: &mut Catalog) {
     catalog.add_object::<NodeObject>();
     catalog.add_object::<VersionObject>();
     catalog.add(&VERSION, version);
+    catalog.add_object::<InfoObject>();
+    catalog.add_object::<PluginObject>();
+    catalog.add(&INFO, info);
+    catalog.add(&PLUGINS, plugins);
     catalog.add(&NODE, node);
     catalog.add(&CONNECT, connect);
 }

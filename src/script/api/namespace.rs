@@ -1,0 +1,131 @@
+//! Namespaces.
+
+use rhai::Map;
+
+use crate::containerd::namespaces::Namespace;
+use crate::grant::Access;
+use crate::ops;
+use crate::script::call::{Call, Name};
+use crate::script::catalog::{Catalog, Example, Names, On, Param, Spec};
+use crate::script::error::Result;
+use crate::script::object::{Field, Object};
+use crate::script::options::pairs_of;
+
+/// A namespace.
+#[derive(Clone)]
+struct NamespaceObject(Namespace);
+
+impl Object for NamespaceObject {
+    const TYPE: &'static str = "Namespace";
+    const DOC: &'static str = "A namespace of a daemon; `k8s.io` is the kubelet's, `moby` Docker's.";
+
+    fn fields() -> &'static [Field<Self>] {
+        type F = Field<NamespaceObject>;
+        const FIELDS: &[F] = &[
+            F::column("name", "string", "The name.", |n, _| Ok(n.0.name.clone().into())),
+            F::column("labels", "map", "The labels.", |n, _| {
+                Ok(n.0.labels.iter().map(|(k, v)| (k.into(), v.clone().into())).collect::<Map>().into())
+            }),
+        ];
+        FIELDS
+    }
+
+    fn name(&self) -> Option<String> {
+        Some(self.0.name.clone())
+    }
+}
+
+const NAMESPACES: Spec = Spec {
+    name: "namespaces",
+    on: On::Node,
+    params: &[],
+    options: &[],
+    access: Access::Read,
+    doc: "Lists the namespaces of the daemon, sorted by name.",
+    examples: &[Example::gives("namespaces().some(|n| n.name == namespace().name)", "true")],
+};
+
+fn namespaces(call: &Call<'_>) -> Result<Vec<NamespaceObject>> {
+    Ok(call.wait(ops::namespace::list(call.ctx()))?.into_iter().map(NamespaceObject).collect())
+}
+
+const NAMESPACE: Spec = Spec {
+    name: "namespace",
+    on: On::Free,
+    params: &[Param::of("name", Names::Namespace)],
+    options: &[],
+    access: Access::Read,
+    doc: "Returns the current namespace; with a name, makes that the current one for all calls that follow.\n\nA namespace need not exist: it comes to be with the first thing in it.",
+    examples: &[
+        Example::gives("namespace(\"k8s.io\"); namespace().name", "\"k8s.io\""),
+        Example::runs("for n in namespaces() { namespace(n.name); print(`${n.name}: ${images().len()} images`) }"),
+    ],
+};
+
+fn namespace(call: &Call<'_>, name: Option<Name>) -> Result<NamespaceObject> {
+    let Some(Name(name)) = name else {
+        let current = call.ctx().namespace().to_owned();
+        let known = call.wait(ops::namespace::get(call.ctx(), &current));
+        return Ok(NamespaceObject(known.unwrap_or(Namespace { name: current, labels: Default::default() })));
+    };
+    crate::containerd::identifier::check("namespace", &name).map_err(ops::Error::from)?;
+    call.session().set_context(call.session().context().in_namespace(&name));
+    Ok(NamespaceObject(Namespace { name, labels: Default::default() }))
+}
+
+const CREATE: Spec = Spec {
+    name: "create",
+    on: On::Module("namespaces"),
+    params: &[Param::new("name"), Param::new("labels")],
+    options: &[],
+    access: Access::Write,
+    doc: "Makes a namespace, with labels or without.\n\nThe labels `containerd.io/defaults/snapshotter` and `containerd.io/defaults/runtime` set its defaults.",
+    examples: &[Example::gives(
+        "namespaces::create(\"example-made\", #{ team: \"core\" }).name; namespaces::delete(\"example-made\"); 1",
+        "1",
+    )],
+};
+
+fn create(call: &Call<'_>, name: String, labels: Option<Map>) -> Result<NamespaceObject> {
+    let labels = pairs_of(call, "labels", labels.unwrap_or_default())?;
+    call.run(ops::namespace::Create::new(&name, labels)).map(NamespaceObject)
+}
+
+const LABEL: Spec = Spec {
+    name: "label",
+    on: On::Method,
+    params: &[Param::new("labels")],
+    options: &[],
+    access: Access::Write,
+    doc: "Sets labels of the namespace and returns it. A value of `()` or `\"\"` removes a label; those not named stay.",
+    examples: &[Example::gives("namespace().label(#{ team: \"core\" }).labels.team", "\"core\"")],
+};
+
+fn label(call: &Call<'_>, namespace: NamespaceObject, labels: Map) -> Result<NamespaceObject> {
+    let labels = pairs_of(call, "labels", labels)?;
+    call.run(ops::namespace::Label::new(&namespace.0.name, labels)).map(NamespaceObject)
+}
+
+const DELETE: Spec = Spec {
+    name: "delete",
+    on: On::Module("namespaces"),
+    params: &[Param::of("name", Names::Namespace)],
+    options: &[],
+    access: Access::Delete,
+    doc: "Removes a namespace that has no images and no containers.",
+    examples: &[Example::runs("namespaces::create(\"example-gone\"); namespaces::delete(\"example-gone\")")],
+};
+
+fn delete(call: &Call<'_>, name: Name) -> Result<()> {
+    call.run(ops::namespace::Delete::new(&name.0))
+}
+
+/// Registers the functions and objects of namespaces.
+pub(crate) fn register(catalog: &mut Catalog) {
+    catalog.add_object::<NamespaceObject>();
+    catalog.add(&NAMESPACES, namespaces);
+    catalog.add(&NAMESPACE, namespace);
+    catalog.add(&CREATE, create);
+    catalog.add(&LABEL, label);
+    catalog.add(&DELETE, delete);
+}
