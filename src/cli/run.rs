@@ -305,6 +305,7 @@ fn shell_for(
         timeout: choices.timeout,
         format: choices.format,
         args: setting.args,
+        environment: std::sync::Arc::new(environment::variable),
         modules: Some(folder.unwrap_or(working_dir)),
         documented: matches!(cli.command, Some(Command::Definitions)),
     };

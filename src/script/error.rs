@@ -116,7 +116,7 @@ impl Thrown {
     #[must_use]
     pub fn new(error: &Error) -> Self {
         if let Error::Script(inner) = error {
-            return Report::new(inner, |_| None).error;
+            return Report::new(inner, None, |_| None).error;
         }
         let context = match error {
             Error::Operation(error) => error.context(),

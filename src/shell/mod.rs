@@ -58,6 +58,8 @@ pub struct Options {
     pub format: Format,
     /// What `args()` returns.
     pub args: Vec<String>,
+    /// What `env(name)` returns.
+    pub environment: crate::script::Environment,
     /// The folder below which `import` finds modules.
     pub modules: Option<PathBuf>,
     /// Whether the editor definitions can be written.
@@ -179,6 +181,7 @@ impl Shell {
             context: if options.dry_run { context.dry_run() } else { context },
             sink: Arc::<Screen>::clone(&screen),
             args: options.args,
+            environment: options.environment,
             limits: options.limits,
             modules: options.modules,
             documented: options.documented,
@@ -226,7 +229,8 @@ impl Shell {
                     return Ended::failed(status);
                 }
                 let exit = value.exit.is_some();
-                let status = value.exit.and_then(|status| u8::try_from(status).ok()).unwrap_or(status::DONE);
+                let otherwise = if value.batch_failed { status::BATCH } else { status::DONE };
+                let status = value.exit.and_then(|status| u8::try_from(status).ok()).unwrap_or(otherwise);
                 Ended { status, value: Some(value), exit }
             }
             Err(report) => self.failed(&report, source),
