@@ -176,7 +176,7 @@ impl Tasks {
     /// Starts the task, or a process made by [`exec`](Self::exec), and returns its process.
     ///
     /// # Errors
-    /// [`Fault::Conflict`](super::Fault::Conflict) when it was started before.
+    /// [`Fault::Conflict`] when it was started before.
     pub async fn start(&self, id: &str, exec_id: &str) -> Result<u32> {
         let request = api::StartRequest { container_id: id.to_owned(), exec_id: exec_id.to_owned() };
         Ok(self.rpc().start(request).await.map_err(failed("start task", id))?.into_inner().pid)
@@ -239,7 +239,7 @@ impl Tasks {
     /// Deletes a task that has ended or was never started.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] when there is none, [`Fault::Conflict`](super::Fault::Conflict) while it runs.
+    /// [`Error::is_not_found`] when there is none, [`Fault::Conflict`] while it runs.
     pub async fn delete(&self, id: &str) -> Result<Exit> {
         let request = api::DeleteTaskRequest { container_id: id.to_owned() };
         let answer = self.rpc().delete(request).await.map_err(failed("delete task", id))?.into_inner();
@@ -269,7 +269,7 @@ impl Tasks {
     /// Deletes an executed process that has ended or was never started.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] when there is none, [`Fault::Conflict`](super::Fault::Conflict) while it runs.
+    /// [`Error::is_not_found`] when there is none, [`Fault::Conflict`] while it runs.
     pub async fn delete_exec(&self, id: &str, exec_id: &str) -> Result<Exit> {
         let request = api::DeleteProcessRequest { container_id: id.to_owned(), exec_id: exec_id.to_owned() };
         let answer = self.rpc().delete_process(request).await.map_err(failed("delete process of", id))?.into_inner();

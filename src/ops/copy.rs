@@ -53,7 +53,10 @@ pub struct Totals {
 
 /// Digests on their way into a sink, so that two copies do not send the same one twice.
 #[derive(Debug, Clone, Default)]
-pub struct Flights(Arc<Mutex<HashMap<(String, Digest), Arc<tokio::sync::Mutex<()>>>>>);
+pub struct Flights(Arc<Mutex<InFlight>>);
+
+/// By sink and digest: held locked by whoever sends it.
+type InFlight = HashMap<(String, Digest), Arc<tokio::sync::Mutex<()>>>;
 
 impl Flights {
     fn of(&self, sink: &str, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {

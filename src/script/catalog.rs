@@ -12,9 +12,10 @@ use rhai::{Dynamic, Engine, EvalAltResult, FuncRegistration, Module, NativeCallC
 
 use crate::grant::Access;
 use crate::kind::{Failure, Kind};
-use crate::script::call::{Call, Handler, Session, Signature};
+use crate::script::call::{Call, Session};
 use crate::script::error::Error;
 use crate::script::object::{Object, ObjectEntry};
+use crate::script::value::{Handler, Signature};
 
 /// One function of the script surface.
 #[derive(Debug, Clone, Copy)]

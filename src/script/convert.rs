@@ -178,7 +178,6 @@ fn json(value: &Dynamic, session: &Session, depth: usize) -> Result<Value> {
 }
 
 /// Turns JSON into a value: objects become maps, numbers that fit become integers.
-#[must_use]
 pub fn from_json(value: Value) -> Dynamic {
     match value {
         Value::Null => Dynamic::UNIT,

@@ -22,6 +22,7 @@ pub mod reference;
 mod resolver;
 pub mod time;
 pub mod units;
+pub mod value;
 
 pub use call::{Environment, Session, Sink};
 pub use catalog::Catalog;

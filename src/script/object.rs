@@ -88,6 +88,10 @@ impl<T> Field<T> {
     }
 
     /// Makes a property that is shown when the object is shown alone.
+    #[expect(
+        clippy::self_named_constructors,
+        reason = "it reads as the tables that use it do: column, field, on_demand"
+    )]
     pub const fn field(
         name: &'static str,
         ty: &'static str,
@@ -117,7 +121,6 @@ impl<T> Field<T> {
 type Getter = Arc<dyn Fn(&Dynamic, &Session) -> Result<Dynamic> + Send + Sync>;
 type Text = Arc<dyn Fn(&Dynamic) -> Option<String> + Send + Sync>;
 type Prefetch = Arc<dyn Fn(&[Dynamic], &Session) + Send + Sync>;
-type Bind = fn(&ObjectEntry, &mut Module, &Arc<Session>, bool);
 
 /// An [`Object`] type without its Rust type.
 pub struct ObjectEntry {
@@ -132,7 +135,6 @@ pub struct ObjectEntry {
     name_of: Text,
     text: Text,
     prefetch: Prefetch,
-    bind: Bind,
 }
 
 /// A [`Field`] without its Rust type.
@@ -185,7 +187,6 @@ impl ObjectEntry {
                 let objects: Vec<T> = values.iter().filter_map(|v| v.read_lock::<T>().map(|v| v.clone())).collect();
                 T::prefetch(&objects, session);
             }),
-            bind: bind::<T>,
         }
     }
 
@@ -225,7 +226,7 @@ impl ObjectEntry {
     }
 
     pub(crate) fn bind(&self, module: &mut Module, session: &Arc<Session>, documented: bool) {
-        (self.bind)(self, module, session, documented);
+        bind(self, module, session, documented);
     }
 
     pub(crate) fn register_type(&self, engine: &mut Engine) {
@@ -233,7 +234,7 @@ impl ObjectEntry {
     }
 }
 
-fn bind<T: Object>(entry: &ObjectEntry, module: &mut Module, session: &Arc<Session>, documented: bool) {
+fn bind(entry: &ObjectEntry, module: &mut Module, session: &Arc<Session>, documented: bool) {
     for field in &entry.fields {
         let mut registration = FuncRegistration::new_getter(field.name);
         if documented {

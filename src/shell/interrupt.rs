@@ -172,7 +172,7 @@ impl Interrupt {
         }
     }
 
-    #[expect(clippy::exit, reason = "the main thread waits for a key or a lost answer and cannot return a status")]
+    /// Ends the process from here: the main thread waits for a key or a lost answer and cannot return a status.
     fn leave(&self, why: Why) {
         self.clean_up();
         std::process::exit(super::status::of_stop(why).into());

@@ -85,7 +85,10 @@ impl Source {
     /// Makes a source of a file's text; a `#!` line at its beginning becomes a comment.
     #[must_use]
     pub fn file(name: impl Into<String>, text: String) -> Self {
-        let text = if text.starts_with("#!") { format!("//{}", &text[2..]) } else { text };
+        let text = match text.strip_prefix("#!") {
+            Some(rest) => format!("//{rest}"),
+            None => text,
+        };
         Self { name: Some(name.into()), text }
     }
 

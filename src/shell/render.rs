@@ -104,7 +104,7 @@ fn lines_of(cell: &Cell, room: Option<usize>, canvas: Canvas) -> Vec<String> {
         Value::Array(items) => items.iter().any(|value| value.is_object() || value.is_array()),
         _ => false,
     };
-    if nested && cell.json.to_string() == cell.text {
+    if nested && cell.json == cell.text {
         let yaml = serde_saphyr::to_string(&cell.json).unwrap_or_else(|_| cell.text.clone());
         return yaml.trim_end().lines().map(|line| safe(line, canvas).into_owned()).collect();
     }

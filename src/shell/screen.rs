@@ -203,10 +203,12 @@ impl Screen {
             _ => result = write(),
         }
         // Where standard error cannot be written to there is nobody left to tell.
-        if result.is_err() && std::ptr::eq(output, &raw const self.out) && !self.closed.swap(true, Ordering::Relaxed) {
-            if let Some(hook) = self.on_closed.get() {
-                hook();
-            }
+        if result.is_err()
+            && std::ptr::eq(output, &raw const self.out)
+            && !self.closed.swap(true, Ordering::Relaxed)
+            && let Some(hook) = self.on_closed.get()
+        {
+            hook();
         }
     }
 }

@@ -6,11 +6,12 @@ use chrono::Utc;
 use rhai::Dynamic;
 
 use crate::grant::Access;
-use crate::script::call::{Call, Size};
+use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, On, Param, Spec};
 use crate::script::error::{Error, Result, Thrown};
 use crate::script::object::{Field, Object};
 use crate::script::time::Time;
+use crate::script::value::Size;
 
 impl Object for Thrown {
     const TYPE: &'static str = "Error";

@@ -5,11 +5,12 @@ use rhai::Map;
 use crate::containerd::namespaces::Namespace;
 use crate::grant::Access;
 use crate::ops;
-use crate::script::call::{Call, Name};
+use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Param, Spec};
 use crate::script::error::Result;
 use crate::script::object::{Field, Object};
 use crate::script::options::pairs_of;
+use crate::script::value::Name;
 
 /// A namespace.
 #[derive(Clone)]

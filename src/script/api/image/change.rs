@@ -6,10 +6,11 @@ use crate::containerd::images::Deletion;
 use crate::grant::Access;
 use crate::oci::Reference;
 use crate::ops;
-use crate::script::call::{Call, Name, NameList};
+use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::error::Result;
 use crate::script::options::{self, Options};
+use crate::script::value::{Name, NameList};
 
 const TAG_OPTIONS: &[Opt] =
     &[Opt::new("force", "bool", "Whether a name that points elsewhere is pointed here. Default false.")];

@@ -8,11 +8,12 @@ use crate::grant::Access;
 use crate::oci::Reference;
 use crate::ops::image::{Check, Usage};
 use crate::ops::{self, Context};
-use crate::script::call::{Call, Name};
+use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::error::Result;
 use crate::script::object::{Field, Object, Unit};
 use crate::script::options::Options;
+use crate::script::value::Name;
 
 const IMAGES: Spec = Spec {
     name: "images",
