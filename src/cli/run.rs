@@ -70,6 +70,7 @@ pub(super) struct Choices {
     pub(super) progress: Mode,
     pub(super) audit: Option<PathBuf>,
     pub(super) limits: Limits,
+    pub(super) rows: Vec<(String, String, String)>,
 }
 
 impl Choices {
@@ -125,6 +126,7 @@ impl Choices {
             progress,
             audit: audit.map(PathBuf::from),
             limits: Limits { operations },
+            rows: sources.rows().iter().map(|r| (r.name.to_owned(), r.value.clone(), r.origin.to_string())).collect(),
         })
     }
 }
@@ -232,7 +234,12 @@ fn with_runtime(
         }
     }
     if source.is_none() || stay {
-        code = Prompt::new(&mut shell).run()?;
+        let rc = environment::config_dir().map(|folder| folder.join("init.rhai")).filter(|path| path.exists());
+        if let Some(path) = rc.filter(|_| !cli.norc && sandbox.is_none()) {
+            shell.run(&Source::read(&path)?, Show::Nothing);
+        }
+        let history = environment::state_dir().map(|folder| folder.join("history"));
+        code = Prompt::new(&mut shell, history).run()?;
     }
     Ok(code)
 }
@@ -307,7 +314,22 @@ fn shell_for(
         args: setting.args,
         environment: std::sync::Arc::new(environment::variable),
         modules: Some(folder.unwrap_or(working_dir)),
+        node: node_name(choices, setting.sandbox.is_some()),
+        config: choices.rows.clone(),
+        editor: ["VISUAL", "EDITOR"].into_iter().find_map(environment::variable).unwrap_or_else(|| "vi".into()),
         documented: matches!(cli.command, Some(Command::Definitions)),
     };
     Ok(Shell::new(options, Arc::clone(screen), Arc::clone(interrupt), runtime)?)
+}
+
+/// Returns what the prompt calls the node: the machine, and the socket when it is not the usual one.
+fn node_name(choices: &Choices, sandbox: bool) -> String {
+    if sandbox {
+        return "sandbox".into();
+    }
+    let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    match choices.address.as_deref().map(|address| address.trim_start_matches("unix://")) {
+        Some(address) if address != crate::containerd::DEFAULT_SOCKET => format!("{machine}:{address}"),
+        _ => machine,
+    }
 }

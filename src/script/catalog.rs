@@ -59,7 +59,7 @@ pub struct Param {
 }
 
 /// What a parameter or option names, for completion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Names {
     /// Nothing that could be listed.
     Any,

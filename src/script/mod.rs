@@ -188,6 +188,13 @@ impl Interpreter {
         self.scope.get(variable).map(|value| self.type_name(value))
     }
 
+    /// Returns the type of the first item of a variable that is an array.
+    #[must_use]
+    pub fn item_type_of(&self, variable: &str) -> Option<String> {
+        let array = self.scope.get(variable)?.read_lock::<rhai::Array>()?;
+        array.first().map(|item| self.type_name(item))
+    }
+
     /// Returns the type of an evaluated value.
     #[must_use]
     pub fn type_of_value(&self, evaluated: &Evaluated) -> String {

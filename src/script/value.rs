@@ -18,6 +18,8 @@ pub struct Signature {
     pub params: Vec<ParamType>,
     /// The result.
     pub returns: &'static str,
+    /// What the items of the result are, when it is an array.
+    pub item: Option<&'static str>,
 }
 
 /// The type of one parameter.
@@ -100,6 +102,8 @@ pub trait Arg: Sized {
 pub trait Ret {
     /// As the reference shows it.
     const TYPE: &'static str;
+    /// What its items are, when it is an array.
+    const ITEM: Option<&'static str> = None;
 
     /// Gives it to the script.
     fn give(self) -> Dynamic;
@@ -131,6 +135,7 @@ macro_rules! handlers {
                         ty: $arg::TYPE, optional: $arg::OPTIONAL, options: $arg::OPTIONS, id: $arg::id(),
                     }),*],
                     returns: R::TYPE,
+                    item: R::ITEM,
                 }
             }
 
@@ -443,6 +448,7 @@ impl Ret for serde_json::Value {
 
 impl<T: Ret> Ret for Vec<T> {
     const TYPE: &'static str = "array";
+    const ITEM: Option<&'static str> = Some(T::TYPE);
 
     fn give(self) -> Dynamic {
         self.into_iter().map(Ret::give).collect::<Array>().into()

@@ -13,11 +13,17 @@ use crate::grant::{Allow, Grant};
 use crate::ops::{Audit, Context, Daemon, Place, Settings, Shared};
 use crate::script::{Evaluated, Interpreter, Limits, Report, Setup};
 
+mod commands;
+pub mod complete;
 pub mod confirm;
+mod editor;
 pub mod error;
 pub mod escape;
 pub mod format;
+pub mod history;
 pub mod interrupt;
+pub mod lex;
+mod names;
 pub mod progress;
 mod prompt;
 pub mod render;
@@ -64,6 +70,12 @@ pub struct Options {
     pub modules: Option<PathBuf>,
     /// Whether the editor definitions can be written.
     pub documented: bool,
+    /// What the prompt calls the node.
+    pub node: String,
+    /// The settings with their values and where they come from, for `:config`.
+    pub config: Vec<(String, String, String)>,
+    /// The program that `:edit` runs.
+    pub editor: String,
 }
 
 /// A piece of text to run.
@@ -139,6 +151,9 @@ pub struct Shell {
     timeout: Option<Duration>,
     format: Format,
     asking: Arc<confirm::Asking>,
+    node: String,
+    config: Vec<(String, String, String)>,
+    editor: String,
     texts: HashMap<String, String>,
 }
 
@@ -197,6 +212,9 @@ impl Shell {
             timeout: options.timeout,
             format: options.format,
             asking,
+            node: options.node,
+            config: options.config,
+            editor: options.editor,
             texts: HashMap::new(),
         })
     }
@@ -260,16 +278,27 @@ impl Shell {
         result
     }
 
+    fn canvas(&self) -> render::Canvas {
+        render::Canvas {
+            width: self.screen.width(),
+            palette: self.screen.palette(),
+            terminal: self.screen.is_terminal(),
+        }
+    }
+
+    /// Returns the prompt: the node and the namespace.
+    fn prompt(&self) -> String {
+        let context = self.interpreter.session().context();
+        let dry = if context.is_dry_run() { " dry run" } else { "" };
+        format!("{}/{}{dry}> ", self.node, context.namespace())
+    }
+
     /// Shows a value in the chosen form.
     ///
     /// # Errors
     /// What reading one of its properties failed with.
     pub fn show(&self, value: &Evaluated) -> Result<(), Report> {
-        let canvas = render::Canvas {
-            width: self.screen.width(),
-            palette: self.screen.palette(),
-            terminal: self.screen.is_terminal(),
-        };
+        let canvas = self.canvas();
         let text = match self.format {
             Format::Table => render::draw(&self.interpreter.show(value)?, canvas),
             Format::Json | Format::Yaml => {

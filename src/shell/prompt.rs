@@ -1,20 +1,30 @@
 //! The prompt: reads a line, runs it, shows its value.
 
-use rustyline::DefaultEditor;
-use rustyline::error::ReadlineError;
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
 
-use super::{Error, Shell, Show, Source, status};
-use crate::script::Input;
+use rustyline::error::ReadlineError;
+use rustyline::history::{DefaultHistory, History};
+use rustyline::{ColorMode, CompletionType, Config, Editor};
+
+use super::commands::{self, After};
+use super::editor::Assistant;
+use super::names::Live;
+use super::style::Role;
+use super::{Error, Shell, Show, Source, history, status};
 
 /// The prompt of a shell.
 pub struct Prompt<'a> {
-    shell: &'a mut Shell,
+    shell: Rc<RefCell<&'a mut Shell>>,
+    history: Option<PathBuf>,
+    lines: Vec<String>,
 }
 
 impl<'a> Prompt<'a> {
-    /// Makes a prompt.
-    pub fn new(shell: &'a mut Shell) -> Self {
-        Self { shell }
+    /// Makes a prompt that keeps its history in a file, if one is named.
+    pub fn new(shell: &'a mut Shell, history: Option<PathBuf>) -> Self {
+        Self { shell: Rc::new(RefCell::new(shell)), history, lines: Vec::new() }
     }
 
     /// Reads and runs until the user leaves; returns the exit status.
@@ -23,39 +33,113 @@ impl<'a> Prompt<'a> {
     /// When the terminal cannot be used.
     pub fn run(&mut self) -> Result<u8, Error> {
         let terminal = |error: ReadlineError| Error::Terminal(std::io::Error::other(error));
-        let mut editor = DefaultEditor::new().map_err(terminal)?;
-        let mut text = String::new();
-        loop {
-            let place = self.shell.interpreter.session().context();
-            let prompt = if text.is_empty() { format!("{}> ", place.namespace()) } else { "… ".into() };
-            match editor.readline(&prompt) {
-                Ok(line) => text.push_str(&line),
-                Err(ReadlineError::Interrupted) => {
-                    text.clear();
-                    continue;
+        let palette = self.shell.borrow().screen.palette();
+        let config = Config::builder()
+            .max_history_size(history::LINES)
+            .and_then(|config| config.history_ignore_dups(true))
+            .map_err(terminal)?
+            .history_ignore_space(true)
+            .completion_type(CompletionType::List)
+            .completion_show_all_if_ambiguous(true)
+            .color_mode(if palette.is_on() { ColorMode::Enabled } else { ColorMode::Disabled })
+            .bracketed_paste(true)
+            .build();
+        let mut editor: Editor<Assistant<'_>, DefaultHistory> = Editor::with_config(config).map_err(terminal)?;
+        let live = Live::new(self.shell.borrow().runtime.clone());
+        editor.set_helper(Some(Assistant { shell: Rc::clone(&self.shell), live, palette }));
+        for line in self.history.as_deref().map(history::read).unwrap_or_default() {
+            // A line that is there already is refused, which is what is wanted.
+            let _ = editor.add_history_entry(line);
+        }
+        self.greet();
+        let code = loop {
+            let prompt = self.shell.borrow().prompt();
+            let line = match editor.readline(&prompt) {
+                Ok(line) => line,
+                Err(ReadlineError::Interrupted) => continue,
+                Err(ReadlineError::Eof) => break status::DONE,
+                Err(error) => {
+                    self.keep(editor.history());
+                    return Err(terminal(error));
                 }
-                Err(ReadlineError::Eof) => return Ok(status::DONE),
-                Err(error) => return Err(terminal(error)),
+            };
+            if commands::keeps(&line) {
+                let _ = editor.add_history_entry(line.as_str());
             }
-            if self.shell.interpreter.input(&text) == Input::Unfinished {
-                text.push('\n');
-                continue;
+            if let Some(code) = self.take(line) {
+                break code;
             }
-            let line = std::mem::take(&mut text);
-            match line.trim() {
-                "" => continue,
-                "exit" | "quit" | ":quit" | ":q" => return Ok(status::DONE),
-                _ => {}
+        };
+        self.keep(editor.history());
+        Ok(code)
+    }
+
+    /// Runs one line; returns the exit status when it was the last.
+    fn take(&mut self, line: String) -> Option<u8> {
+        if line.trim().is_empty() {
+            return None;
+        }
+        let mut shell = self.shell.borrow_mut();
+        let mut text = line;
+        if let Some((name, argument)) = commands::parse(&text) {
+            shell.asking.set(true);
+            let after = shell.command(name, argument, &self.lines);
+            shell.asking.set(false);
+            match after {
+                After::Go => return shell.interrupt.leaving().map(status::of_stop),
+                After::Leave => return Some(status::DONE),
+                After::Run(edited) => {
+                    shell.screen.line(&super::escape::text(edited.trim_end()));
+                    text = edited;
+                }
             }
-            self.shell.asking.set(true);
-            let ended = self.shell.run(&Source::input(line), Show::Value);
-            self.shell.asking.set(false);
-            if ended.exit {
-                return Ok(ended.status);
+        }
+        shell.asking.set(true);
+        let ended = shell.run(&Source::input(text.clone()), Show::Value);
+        shell.asking.set(false);
+        self.lines.push(text);
+        if let Some(value) = ended.value {
+            shell.interpreter.set("_", value);
+        }
+        let leaving = shell.interrupt.leaving().map(status::of_stop);
+        if ended.exit { Some(ended.status) } else { leaving }
+    }
+
+    /// Says who is there, or that nobody is, and goes on either way.
+    fn greet(&self) {
+        let shell = self.shell.borrow();
+        let context = shell.interpreter.session().context();
+        let cancel = shell.interrupt.begin();
+        let context = context.with_cancel(cancel);
+        let version = shell.interpreter.session().wait(&context, crate::ops::node::version(&context));
+        shell.interrupt.end();
+        match version {
+            Ok(version) => shell.screen.tell(&format!(
+                "ctrsh {}, containerd {}; :help shows what there is",
+                env!("CARGO_PKG_VERSION"),
+                super::escape::line(&version.version),
+            )),
+            Err(error) => {
+                shell.screen.failure(&error);
+                shell.screen.remark(
+                    Role::Note,
+                    "note",
+                    "the prompt works all the same, and connects when containerd is back",
+                );
             }
-            if let Some(value) = ended.value {
-                self.shell.interpreter.set("_", value);
-            }
+        }
+    }
+
+    fn keep(&self, lines: &DefaultHistory) {
+        let Some(path) = &self.history else { return };
+        let kept: Vec<String> = lines.iter().filter(|line| history::keeps(line)).cloned().collect();
+        if lines.is_empty() {
+            return;
+        }
+        if let Err(source) = history::write(path, kept.iter()) {
+            let path = path.display().to_string();
+            let error = crate::ops::Error::File { attempted: "write the history", path, source };
+            self.shell.borrow().screen.failure(&error);
         }
     }
 }

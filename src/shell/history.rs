@@ -1,0 +1,97 @@
+//! Which lines are kept, and where: none that holds a secret.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Words that stand beside secrets.
+const TELLING: [&str; 11] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "login",
+    "credential",
+    "authorization",
+    "bearer",
+    "apikey",
+    "api_key",
+];
+
+/// How many lines are kept.
+pub(super) const LINES: usize = 5_000;
+
+/// Returns whether a line may be kept: not when it begins with a space or looks as if it held a secret.
+#[must_use]
+pub fn keeps(line: &str) -> bool {
+    let lower = line.to_lowercase();
+    // A user and password before the host of a URL.
+    let in_url = lower.split_once("://").is_some_and(|(_, rest)| {
+        rest.split(['/', '"', ' ', '`']).next().is_some_and(|authority| authority.contains('@'))
+    });
+    !line.trim().is_empty() && !line.starts_with(' ') && !in_url && !TELLING.iter().any(|word| lower.contains(word))
+}
+
+/// Reads the lines that were kept, oldest first.
+#[must_use]
+pub(super) fn read(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Keeps the lines, each as a JSON string so that one of several lines stays one, in a file of the user's alone.
+///
+/// # Errors
+/// When the folder or file cannot be written.
+pub(super) fn write<'a>(path: &Path, lines: impl Iterator<Item = &'a String>) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let kept: Vec<&String> = lines.collect();
+    let mut text = String::new();
+    for line in kept.iter().skip(kept.len().saturating_sub(LINES)) {
+        text.push_str(&serde_json::to_string(line).unwrap_or_default());
+        text.push('\n');
+    }
+    // Renamed over the old one, so that a full disk or another shell loses nothing.
+    let fresh = path.with_extension(format!("{}.new", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    std::fs::rename(&fresh, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_with_secrets_are_not_kept() {
+        for line in [
+            "login(\"harbor.example\", #{ user: \"a\" })",
+            "let PassWord = 1",
+            "pull(\"x\", #{ token: \"y\" })",
+            " images()",
+            "registry(\"https://user:pw@harbor.example\")",
+            "  ",
+        ] {
+            assert!(!keeps(line), "{line}");
+        }
+        for line in ["images()", "image(\"a@sha256:12\")", "pull(\"docker.io/library/busybox\")"] {
+            assert!(keeps(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_again_and_only_the_user_can() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ctrsh/history");
+        let lines = vec!["a".to_owned(), "for i in 1..2 {\n  print(i)\n}".to_owned()];
+        write(&path, lines.iter()).unwrap();
+        assert_eq!(read(&path), lines);
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    }
+}
