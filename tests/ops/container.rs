@@ -29,6 +29,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::container::what reaches the host needs host access", env, host),
         trial("ops::container::a dry run shows a life and changes nothing", env, dry),
         trial("ops::container::labels that steer containerd are not taken from an image", env, reserved),
+        trial("ops::container::an image that is not unpacked is unpacked first", env, packed),
         trial("ops::container::mistakes are named", env, mistakes),
         trial("ops::container::a terminal carries keys and size", env, terminal),
     ]
@@ -336,6 +337,23 @@ fn reserved(env: &Env) {
     let steering = |key: &&&String| key.starts_with("containerd.io/") || key.starts_with("io.cri-containerd");
     assert_eq!(keys.iter().find(steering), None, "{labels}");
     stage.run(Delete::new(&id, false, false)).unwrap();
+}
+
+fn packed(env: &Env) {
+    let stage = Stage::of(env, "tasks", crate::harness::Kind::ThreeLayers);
+    let snapshots = stage.ctr(&["snapshots", "ls"]);
+    // The topmost first, as the others stand below it.
+    let keys: Vec<&str> = snapshots.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(keys.len(), 3, "{snapshots}");
+    while stage.ctr(&["snapshots", "ls"]).lines().count() > 1 {
+        for key in &keys {
+            stage.env.ctr(&["-n", stage.namespace.as_str(), "snapshots", "rm", key]);
+        }
+    }
+    let script = "cat /data/changed; ls /data";
+    let ran = stage.run(Run::new(IMAGE, RunOptions { create: shell(script), ..RunOptions::default() })).unwrap();
+    assert_eq!(ran.finished.unwrap().output.stdout.text(), "after\nchanged\n");
+    assert_eq!(stage.ctr(&["snapshots", "ls"]).lines().count(), 4);
 }
 
 fn mistakes(env: &Env) {

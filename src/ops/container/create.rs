@@ -8,12 +8,13 @@ use super::rootfs::user_files;
 use super::{STOP_SIGNAL_LABEL, Signal, reach};
 use crate::containerd::containers::{Container, DEFAULT_RUNTIME, RuncOptions, Runtime};
 use crate::containerd::images::Image;
-use crate::containerd::{Labels, identifier};
+use crate::containerd::{Client, Labels, identifier};
 use crate::grant::Access;
 use crate::oci::spec::{Basis, SpecOptions, UserFiles, build};
-use crate::oci::{Digest, ImageConfig, Matcher, Spec};
+use crate::oci::{Digest, ImageConfig, Manifest, Matcher, Spec};
 use crate::ops::lease::Leased;
 use crate::ops::undo::Undo;
+use crate::ops::unpack::Unpacker;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result, Seen, image};
 
 /// The longest key and value of a label together (containerd `pkg/labels`).
@@ -42,7 +43,7 @@ pub struct Create {
     id: String,
     image: String,
     options: CreateOptions,
-    found: Option<(Image, Option<ImageConfig>)>,
+    found: Option<(Image, Option<(Manifest, ImageConfig)>)>,
 }
 
 impl Create {
@@ -59,7 +60,7 @@ impl Create {
     }
 
     fn config(&self) -> Option<&ImageConfig> {
-        self.found.as_ref().and_then(|(_, config)| config.as_ref())
+        self.found.as_ref().and_then(|(_, content)| content.as_ref()).map(|(_, config)| config)
     }
 
     fn build(&self, ctx: &Context, options: &SpecOptions, users: &UserFiles) -> Result<Spec> {
@@ -71,7 +72,8 @@ impl Create {
     /// Returns the labels: the image author's, the image record's, then those asked for.
     fn labels(&self) -> Labels {
         let mut labels = Labels::new();
-        if let Some((image, config)) = &self.found {
+        if let Some((image, _)) = &self.found {
+            let config = self.config();
             let of_config = config.iter().flat_map(|config| &config.config.labels);
             for (key, value) in of_config.chain(&image.labels) {
                 // What an image says must not steer containerd itself (CVE-2026-53488).
@@ -80,7 +82,7 @@ impl Create {
                     labels.insert(key.clone(), value.clone());
                 }
             }
-            let signal = config.as_ref().and_then(|config| config.config.stop_signal.clone());
+            let signal = config.and_then(|config| config.config.stop_signal.clone());
             let signal = signal.filter(|signal| !signal.is_empty()).unwrap_or_else(|| Signal::TERM.to_string());
             labels.insert(STOP_SIGNAL_LABEL.to_owned(), signal);
         }
@@ -138,13 +140,13 @@ impl Operation for Create {
         if self.options.spec.rootfs.is_none() {
             let image = image::get(ctx, &self.image).await?;
             let matcher = self.options.platform.clone().unwrap_or_else(Matcher::host);
-            let config = match image::image_of(ctx, &image, &matcher).await {
-                Ok((_, _, config)) => Some(config),
+            let content = match image::image_of(ctx, &image, &matcher).await {
+                Ok((_, manifest, config)) => Some((manifest, config)),
                 // What a dry run has only pretended to pull has no content to look into.
                 Err(_) if matches!(ctx.overlay().get::<Image>(&ctx.place_name(), &image.name), Seen::As(_)) => None,
                 Err(error) => return Err(error),
             };
-            self.found = Some((image, config));
+            self.found = Some((image, content));
             snapshotter = image::snapshotter(ctx, self.options.snapshotter.as_deref()).await?;
         }
         // Names are looked up in the snapshot, which is not there yet; who it runs as does not change what it reaches.
@@ -184,7 +186,7 @@ impl Operation for Create {
                 other => Ok(other?),
             };
         }
-        let Some((image, Some(config))) = &self.found else {
+        let Some((_, Some((manifest, config)))) = &self.found else {
             return Err(Error::not_found("image", &self.image, []));
         };
         let snapshotter = image::snapshotter(ctx, self.options.snapshotter.as_deref()).await?;
@@ -197,7 +199,10 @@ impl Operation for Create {
         let mounts = match prepared {
             Ok(mounts) => mounts,
             Err(error) if error.is_already_exists() => return Err(self.occupied(ctx, &snapshotter).await),
-            Err(error) if error.is_not_found() => return Err(not_unpacked(image, &snapshotter)),
+            Err(error) if error.is_not_found() => {
+                unpack(ctx, client, &snapshotter, manifest).await?;
+                snapshots.prepare(&self.id, top.as_deref(), &self.options.snapshotter_labels).await?
+            }
             Err(error) => return Err(error.into()),
         };
         let mut undo = Undo::new(ctx.debts());
@@ -240,13 +245,16 @@ impl Create {
     }
 }
 
-fn not_unpacked(image: &Image, snapshotter: &str) -> Error {
-    Error::Conflict {
-        what: "image",
-        name: image.name.clone(),
-        state: format!("is not unpacked for {snapshotter}"),
-        cure: Some(format!("image(\"{}\").unpack() does that", image.name)),
+/// Unpacks an image whose content is here, as `ctr run` does.
+async fn unpack(ctx: &Context, client: &Client, snapshotter: &str, manifest: &Manifest) -> Result<()> {
+    let (feed, unpacker) = Unpacker::new(client, snapshotter, manifest, ctx.progress(), ctx.debts());
+    feed.arrived(&manifest.config);
+    for layer in &manifest.layers {
+        feed.arrived(layer);
     }
+    drop(feed);
+    unpacker.run().await?;
+    Ok(())
 }
 
 /// Reads the user files of a folder of the host.

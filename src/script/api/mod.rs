@@ -1,12 +1,15 @@
 //! The functions and objects of the script surface: one file a noun.
 
 pub mod batch;
+pub mod container;
 pub mod file;
 pub mod host;
 pub mod image;
 pub mod namespace;
 pub mod node;
 pub mod output;
+pub mod process;
+pub mod task;
 
 use crate::script::catalog::Catalog;
 
@@ -20,6 +23,9 @@ pub fn catalog() -> Catalog {
     batch::register(&mut catalog);
     output::register(&mut catalog);
     file::register(&mut catalog);
+    container::register(&mut catalog);
+    task::register(&mut catalog);
+    process::register(&mut catalog);
     host::register(&mut catalog);
     catalog
 }

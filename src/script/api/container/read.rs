@@ -1,0 +1,214 @@
+//! What can be asked of containers.
+
+use std::time::Duration;
+
+use rhai::Map;
+
+use super::ContainerObject;
+use crate::containerd::tasks::Pid;
+use crate::grant::Access;
+use crate::ops::{self, Context};
+use crate::script::call::{Call, Name};
+use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
+use crate::script::error::Result;
+use crate::script::options::Options;
+
+const CONTAINERS: Spec = Spec {
+    name: "containers",
+    on: On::Node,
+    params: &[Param::new("filter")],
+    options: &[],
+    access: Access::Read,
+    doc: "Lists the containers of the namespace, sorted by id.\n\nThe filter is containerd's own, such as `image~=nginx` or `labels.app==shop`.",
+    examples: &[
+        Example::runs("for c in containers() { print(`${c.id} is ${c.status}`) }"),
+        Example::gives("containers(\"id==nobody\").len()", "0"),
+    ],
+};
+
+fn containers(call: &Call<'_>, filter: Option<Vec<String>>) -> Result<Vec<ContainerObject>> {
+    let found = call.wait(ops::container::list(call.ctx(), &filter.unwrap_or_default()))?;
+    Ok(ContainerObject::list(found, call.ctx().place()))
+}
+
+const CONTAINER: Spec = Spec {
+    name: "container",
+    on: On::Node,
+    params: &[Param::of("id", Names::Container)],
+    options: &[],
+    access: Access::Read,
+    doc: "Returns a container by its id.",
+    examples: &[Example::gives(
+        "create(\"looked-up\", \"busybox\"); let c = container(\"looked-up\"); let status = c.status; c.delete(); status",
+        "\"created\"",
+    )],
+};
+
+fn container(call: &Call<'_>, id: String) -> Result<ContainerObject> {
+    let found = call.wait(ops::container::get(call.ctx(), &id))?;
+    Ok(ContainerObject::new(found, call.ctx().place()))
+}
+
+const PS: Spec = Spec {
+    name: "ps",
+    on: On::Node,
+    params: &[Param::of("id", Names::Container)],
+    options: &[],
+    access: Access::Read,
+    doc: "Lists the processes of a running container as maps of `pid`, in the daemon's PID namespace, and `exec_id`.",
+    examples: &[Example::gives(
+        "run(\"busybox\", #{ id: \"ps-1\", detach: true, command: [\"sleep\", \"60\"] }); let count = ps(\"ps-1\").len(); delete(\"ps-1\", #{ force: true }); count",
+        "1",
+    )],
+};
+
+fn processes(call: &Call<'_>, ctx: &Context, id: &str) -> Result<Vec<Map>> {
+    let shown = |pid: Pid| {
+        let exec_id = pid.exec_id.map_or(rhai::Dynamic::UNIT, Into::into);
+        Map::from([("pid".into(), i64::from(pid.pid).into()), ("exec_id".into(), exec_id)])
+    };
+    Ok(call.session().wait(ctx, ops::task::ps(ctx, id))?.into_iter().map(shown).collect())
+}
+
+fn ps(call: &Call<'_>, id: Name) -> Result<Vec<Map>> {
+    processes(call, call.ctx(), &id.0)
+}
+
+const CONTAINER_PS: Spec = Spec {
+    name: "ps",
+    on: On::Method,
+    params: &[],
+    options: &[],
+    access: Access::Read,
+    doc: "Lists the processes of the running container as maps of `pid` and `exec_id`.",
+    examples: &[Example::gives(
+        "let c = run(\"busybox\", #{ id: \"ps-2\", detach: true, command: [\"sleep\", \"60\"] }); let count = c.ps().len(); c.delete(#{ force: true }); count",
+        "1",
+    )],
+};
+
+fn container_ps(call: &Call<'_>, container: ContainerObject) -> Result<Vec<Map>> {
+    processes(call, &call.at(container.place()), container.id())
+}
+
+const WAIT_OPTIONS: &[Opt] = &[Opt::new("timeout", "duration", "How long to wait. Default: without end.")];
+
+const WAIT: Spec = Spec {
+    name: "wait",
+    on: On::Node,
+    params: &[Param::of("id", Names::Container)],
+    options: WAIT_OPTIONS,
+    access: Access::Read,
+    doc: "Waits until a container's task has ended, and returns its exit status.",
+    examples: &[Example::gives(
+        "run(\"busybox\", #{ id: \"waited\", detach: true, command: [\"sh\", \"-c\", \"exit 4\"] }); let code = wait(\"waited\", #{ timeout: \"10s\" }); delete(\"waited\"); code",
+        "4",
+    )],
+};
+
+fn waited(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Result<i64> {
+    // Nothing has run, so there is nothing whose end could be waited for.
+    if ctx.is_dry_run() {
+        let task = call.session().wait(ctx, ops::container::status(ctx, id))?;
+        return Ok(task.and_then(|task| task.exit).map_or(0, |exit| exit.code.into()));
+    }
+    let limit: Option<Duration> = options.duration("timeout")?;
+    Ok(call.session().wait(ctx, ops::container::wait(ctx, id, limit))?.code.into())
+}
+
+fn wait(call: &Call<'_>, id: Name, options: Options) -> Result<i64> {
+    waited(call, call.ctx(), &id.0, &options)
+}
+
+const CONTAINER_WAIT: Spec = Spec {
+    name: "wait",
+    on: On::Method,
+    params: &[],
+    options: WAIT_OPTIONS,
+    access: Access::Read,
+    doc: "Waits until the container's task has ended, and returns its exit status.",
+    examples: &[Example::gives(
+        "let c = run(\"busybox\", #{ id: \"waited-2\", detach: true, command: [\"true\"] }); let code = c.wait(); c.delete(); code",
+        "0",
+    )],
+};
+
+fn container_wait(call: &Call<'_>, container: ContainerObject, options: Options) -> Result<i64> {
+    waited(call, &call.at(container.place()), container.id(), &options)
+}
+
+const LOGS_OPTIONS: &[Opt] = &[
+    Opt::new("tail", "int", "How many lines from the end. Default: all."),
+    Opt::new("follow", "bool", "Whether to print it as it grows, until the container ends. Default false."),
+];
+
+const LOGS: Spec = Spec {
+    name: "logs",
+    on: On::Node,
+    params: &[Param::of("id", Names::Container)],
+    options: LOGS_OPTIONS,
+    access: Access::Read,
+    doc: "Returns what a detached container wrote, both outputs together.\n\nWith `follow` it is printed line by line instead, and the result is empty.",
+    examples: &[Example::gives(
+        "run(\"busybox\", #{ id: \"logged\", detach: true, command: [\"sh\", \"-c\", \"echo one; echo two\"] }); wait(\"logged\"); let text = logs(\"logged\", #{ tail: 1 }); delete(\"logged\"); text",
+        "\"two\\n\"",
+    )],
+};
+
+fn read_logs(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Result<String> {
+    let tail = options.count("tail")?;
+    if ctx.is_dry_run() {
+        return Ok(String::new());
+    }
+    if !options.flag("follow")? {
+        let bytes = call.session().wait(ctx, ops::container::logs(ctx, id, tail))?;
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    let sink = call.session().sink();
+    call.session().wait(ctx, async {
+        let mut follow = ops::container::Follow::open(ctx, id, tail).await?;
+        let mut rest = Vec::new();
+        while let Some(more) = follow.next().await? {
+            rest.extend(more);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                sink.print(&String::from_utf8_lossy(&line[..end]));
+            }
+        }
+        if !rest.is_empty() {
+            sink.print(&String::from_utf8_lossy(&rest));
+        }
+        Ok(String::new())
+    })
+}
+
+fn logs(call: &Call<'_>, id: Name, options: Options) -> Result<String> {
+    read_logs(call, call.ctx(), &id.0, &options)
+}
+
+const CONTAINER_LOGS: Spec = Spec {
+    name: "logs",
+    on: On::Method,
+    params: &[],
+    options: LOGS_OPTIONS,
+    access: Access::Read,
+    doc: "Returns what the detached container wrote, both outputs together.\n\nWith `follow` it is printed line by line instead, and the result is empty.",
+    examples: &[Example::runs(
+        "let c = run(\"busybox\", #{ id: \"followed\", detach: true, command: [\"echo\", \"hello\"] }); c.logs(#{ follow: true }); c.delete()",
+    )],
+};
+
+fn container_logs(call: &Call<'_>, container: ContainerObject, options: Options) -> Result<String> {
+    read_logs(call, &call.at(container.place()), container.id(), &options)
+}
+
+pub(super) fn register(catalog: &mut Catalog) {
+    catalog.add(&CONTAINERS, containers);
+    catalog.add(&CONTAINER, container);
+    catalog.add(&PS, ps);
+    catalog.add(&CONTAINER_PS, container_ps);
+    catalog.add(&WAIT, wait);
+    catalog.add(&CONTAINER_WAIT, container_wait);
+    catalog.add(&LOGS, logs);
+    catalog.add(&CONTAINER_LOGS, container_logs);
+}
