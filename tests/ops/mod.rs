@@ -1,6 +1,7 @@
 //! The operations, each compared with what the real `ctr` sees.
 
 mod container;
+mod container_script;
 mod container_spec;
 mod stage;
 mod task;
@@ -11,6 +12,7 @@ use crate::harness::Env;
 
 pub fn trials(env: &Env) -> Vec<Trial> {
     let mut trials = container::trials(env);
+    trials.extend(container_script::trials(env));
     trials.extend(container_spec::trials(env));
     trials.extend(task::trials(env));
     trials
