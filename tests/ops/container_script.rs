@@ -44,6 +44,7 @@ fn interpreter(stage: &Stage, dry: bool) -> (Interpreter, Arc<Printed>) {
         args: Vec::new(),
         limits: Limits::default(),
         modules: None,
+        environment: Arc::new(|_| None),
         documented: false,
     });
     (interpreter, printed)
@@ -63,8 +64,24 @@ fn stage(env: &Env) -> Stage {
 
 /// The names of the functions that this area owns.
 const NAMES: [&str; 18] = [
-    "containers", "container", "create", "run", "start", "stop", "kill", "exec", "restart", "wait", "logs", "metrics",
-    "ps", "pause", "resume", "delete", "tasks", "rate",
+    "containers",
+    "container",
+    "create",
+    "run",
+    "start",
+    "stop",
+    "kill",
+    "exec",
+    "restart",
+    "wait",
+    "logs",
+    "metrics",
+    "ps",
+    "pause",
+    "resume",
+    "delete",
+    "tasks",
+    "rate",
 ];
 
 fn examples(env: &Env) {
@@ -74,6 +91,9 @@ fn examples(env: &Env) {
     let mut ran = 0;
     for dry in [true, false] {
         for entry in catalog.entries().filter(|entry| NAMES.contains(&entry.spec.name)) {
+            if entry.path().contains("::") {
+                continue;
+            }
             if entry.receiver().is_some_and(|receiver| !["Container", "Metrics"].contains(&receiver)) {
                 continue;
             }
@@ -88,8 +108,6 @@ fn examples(env: &Env) {
                         }
                     }
                     Ok(_) => {}
-                    // What does not run cannot be measured.
-                    Err(report) if dry && ["metrics", "ps", "rate"].contains(&entry.spec.name) => drop(report),
                     Err(report) => panic!("{} (dry: {dry})\n{report:?}", example.code),
                 }
                 ran += 1;
@@ -125,7 +143,7 @@ fn life(env: &Env) {
         seen
     "#;
     let seen = value(&mut interpreter, script);
-    assert_eq!(seen, json!(["created", "running", 3, "UTC\n", ["web"], 137, "stopped", 137, 0]));
+    assert_eq!(seen, json!(["created", "running", 3, "UTC\n", "web", 137, "stopped", 137, 0]));
     assert_eq!(printed.0.lock().unwrap().as_slice(), ["web 1"]);
     assert_eq!(stage.leftovers(), before);
 }

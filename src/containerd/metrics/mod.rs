@@ -114,6 +114,13 @@ pub struct Rate {
 }
 
 impl Metrics {
+    /// Returns the metrics of a container that has used nothing.
+    #[must_use]
+    pub fn nothing(id: &str, at: DateTime<Utc>) -> Self {
+        let (memory, cpu, pids, io) = (Memory::default(), Cpu::default(), Pids::default(), Io::default());
+        Self { id: id.to_owned(), at, memory, cpu, pids, io }
+    }
+
     /// Compares with an earlier measurement of the same container.
     ///
     /// None when no time has passed, or the counters went back because the container was restarted in between.

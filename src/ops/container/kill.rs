@@ -4,8 +4,9 @@ use async_trait::async_trait;
 
 use super::{STOP_SIGNAL_LABEL, Signal, get::not_running, snapshot};
 use crate::containerd::Labels;
+use crate::containerd::tasks::{Exit, Status, Task};
 use crate::grant::Access;
-use crate::ops::{Context, Operation, Plan, Result};
+use crate::ops::{Context, Effect, Operation, Plan, Result};
 
 /// Sends a signal to a container's first process, or to all of them.
 #[derive(Debug)]
@@ -47,16 +48,23 @@ impl Operation for Kill {
 
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<()>> {
         let found = snapshot(ctx, &self.id).await?;
-        if !found.task.is_some_and(|task| task.status.is_alive()) {
+        let Some(task) = found.task.filter(|task| task.status.is_alive()) else {
             return Err(not_running(&self.id));
-        }
+        };
         let signal = match self.signal {
             Some(signal) => signal,
             None => stop_signal(&found.container.labels)?,
         };
         self.signal = Some(signal);
         let whom = if self.all { "every process of container" } else { "container" };
-        Ok(Plan::new(()).step(Access::Run, ctx.target(), format!("send {signal} to {whom} {}", self.id)))
+        let plan = Plan::new(()).step(Access::Run, ctx.target(), format!("send {signal} to {whom} {}", self.id));
+        // What another signal does is the container's to say; this one leaves no doubt.
+        if signal != Signal::KILL || !self.exec_id.is_empty() {
+            return Ok(plan);
+        }
+        let exit = Some(Exit { code: 128 + signal.number(), at: chrono::Utc::now() });
+        let ended = Task { status: Status::Stopped, exit, ..task };
+        Ok(plan.effect(Effect::exists(&ctx.place_name(), &self.id, ended)))
     }
 
     async fn apply(self, ctx: &Context) -> Result<()> {

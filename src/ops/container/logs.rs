@@ -11,8 +11,8 @@ use tokio::io::unix::AsyncFd;
 
 use super::snapshot;
 use crate::containerd::io::LogTarget;
-use crate::containerd::tasks::Exit;
-use crate::ops::{Context, Error, Result};
+use crate::containerd::tasks::{Exit, Task};
+use crate::ops::{Context, Error, Result, Seen};
 
 /// How much is read from the end of a log at once.
 const CHUNK: u64 = 64 << 10;
@@ -22,6 +22,9 @@ const CHUNK: u64 = 64 << 10;
 /// # Errors
 /// [`Error::NotFound`] when it has none.
 pub async fn logs(ctx: &Context, id: &str, tail: Option<usize>) -> Result<Vec<u8>> {
+    if is_pretended(ctx, id) {
+        return Ok(Vec::new());
+    }
     let path = path(ctx, id).await?;
     let read = {
         let path = path.clone();
@@ -34,6 +37,11 @@ pub async fn logs(ctx: &Context, id: &str, tail: Option<usize>) -> Result<Vec<u8
         })
     };
     read.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|source| unreadable(&path, source))
+}
+
+/// Returns whether a dry run has only planned what would have written the log.
+fn is_pretended(ctx: &Context, id: &str) -> bool {
+    ctx.is_dry_run() && ctx.overlay().get::<Task>(&ctx.place_name(), id) != Seen::Unknown
 }
 
 /// Finds the file that a container's output goes to.

@@ -209,7 +209,7 @@ const CONTAINER_METRICS: Spec = Spec {
     access: Access::Read,
     doc: "Measures what the running container uses.",
     examples: &[Example::runs(
-        "let web = run(\"busybox\", #{ id: \"web-metrics\", detach: true, command: [\"sleep\", \"60\"] }); while web.metrics().pids.current < 1 { sleep(\"10ms\") } web.delete(#{ force: true })",
+        "let web = run(\"busybox\", #{ id: \"web-metrics\", detach: true, command: [\"sleep\", \"60\"] }); let used = web.metrics().memory.usage; web.delete(#{ force: true })",
     )],
 };
 

@@ -107,11 +107,6 @@ const WAIT: Spec = Spec {
 };
 
 fn waited(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Result<i64> {
-    // Nothing has run, so there is nothing whose end could be waited for.
-    if ctx.is_dry_run() {
-        let task = call.session().wait(ctx, ops::container::status(ctx, id))?;
-        return Ok(task.and_then(|task| task.exit).map_or(0, |exit| exit.code.into()));
-    }
     let limit: Option<Duration> = options.duration("timeout")?;
     Ok(call.session().wait(ctx, ops::container::wait(ctx, id, limit))?.code.into())
 }
@@ -157,10 +152,13 @@ const LOGS: Spec = Spec {
 
 fn read_logs(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Result<String> {
     let tail = options.count("tail")?;
-    if ctx.is_dry_run() {
+    let follow = options.flag("follow")?;
+    if follow && ctx.is_dry_run() {
+        // What would write was not started; following it to its end is waiting for that end.
+        call.session().wait(ctx, ops::container::wait(ctx, id, None))?;
         return Ok(String::new());
     }
-    if !options.flag("follow")? {
+    if !follow {
         let bytes = call.session().wait(ctx, ops::container::logs(ctx, id, tail))?;
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
