@@ -9,11 +9,12 @@ use crate::containerd::tasks::Task;
 use crate::grant::Access;
 use crate::ops;
 use crate::script::api::container::ContainerObject;
-use crate::script::call::{Call, Name};
+use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Param, Spec};
 use crate::script::error::Result;
 use crate::script::object::{Field, Object, Unit};
 use crate::script::time::Time;
+use crate::script::value::Name;
 
 /// A task as it was when it was read.
 #[derive(Clone)]

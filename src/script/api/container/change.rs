@@ -6,10 +6,11 @@ use super::ContainerObject;
 use crate::containerd::io::LogTarget;
 use crate::grant::Access;
 use crate::ops::container::{Delete, Label};
-use crate::script::call::{Call, NameList};
+use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::error::Result;
 use crate::script::options::{self, Options};
+use crate::script::value::NameList;
 
 /// Reads where the output of a detached process goes.
 pub(super) fn log_target(options: &Options) -> Result<Option<LogTarget>> {

@@ -8,10 +8,11 @@ use crate::ops::Context;
 use crate::ops::container::{Kill, Restart, Signal, Start, StartOptions, Stop};
 use crate::ops::task::{Pause, Resume};
 use crate::script::api::task::TaskObject;
-use crate::script::call::{Call, Name};
+use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::error::Result;
 use crate::script::options::Options;
+use crate::script::value::Name;
 
 const ID: &[Param] = &[Param::of("id", Names::Container)];
 

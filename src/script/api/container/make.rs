@@ -8,10 +8,11 @@ use crate::grant::Access;
 use crate::ops::Context;
 use crate::ops::container::{Create, Exec, ExecOptions, Ran, Run, RunOptions};
 use crate::script::api::process::ProcessObject;
-use crate::script::call::{Call, Name, Ret};
+use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::error::Result;
 use crate::script::options::Options;
+use crate::script::value::{Name, Ret};
 
 const CREATE_SPEC: Spec = Spec {
     name: "create",

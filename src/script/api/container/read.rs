@@ -8,10 +8,11 @@ use super::ContainerObject;
 use crate::containerd::tasks::Pid;
 use crate::grant::Access;
 use crate::ops::{self, Context};
-use crate::script::call::{Call, Name};
+use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::error::Result;
 use crate::script::options::Options;
+use crate::script::value::Name;
 
 const CONTAINERS: Spec = Spec {
     name: "containers",
