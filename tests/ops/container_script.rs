@@ -42,6 +42,7 @@ fn interpreter(stage: &Stage, dry: bool) -> (Interpreter, Arc<Printed>) {
         context: if dry { ctx.dry_run() } else { ctx },
         sink: printed.clone(),
         args: Vec::new(),
+        environment: std::sync::Arc::new(|_| None),
         limits: Limits::default(),
         modules: None,
         environment: Arc::new(|_| None),
