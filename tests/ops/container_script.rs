@@ -45,7 +45,6 @@ fn interpreter(stage: &Stage, dry: bool) -> (Interpreter, Arc<Printed>) {
         environment: std::sync::Arc::new(|_| None),
         limits: Limits::default(),
         modules: None,
-        environment: Arc::new(|_| None),
         documented: false,
     });
     (interpreter, printed)
