@@ -180,6 +180,15 @@ fn with_runtime(
             screen.raw(&crate::script::reference::markdown(shell.interpreter().catalog()));
             return Ok(status::DONE);
         }
+        Some(Command::Check { files }) => {
+            let setting = Setting::default();
+            let mut shell = shell_for(cli, &choices, screen, runtime, &Arc::new(Interrupt::new()), setting)?;
+            let mut code = status::DONE;
+            for file in files {
+                code = code.max(shell.check(&read(file)?));
+            }
+            return Ok(code);
+        }
         Some(Command::Definitions) => {
             let shell = shell_for(cli, &choices, screen, runtime, &Arc::new(Interrupt::new()), Setting::default())?;
             screen.raw(&shell.interpreter().definitions());

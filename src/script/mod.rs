@@ -13,6 +13,7 @@ use crate::ops::Context;
 pub mod api;
 pub mod call;
 pub mod catalog;
+pub mod check;
 pub mod convert;
 mod engine;
 pub mod error;

@@ -258,6 +258,23 @@ impl Shell {
         }
     }
 
+    /// Looks at a source without running it, and tells what would fail and what access it needs.
+    pub fn check(&mut self, source: &Source) -> u8 {
+        let name = source.name.as_deref();
+        match self.interpreter.check(&source.text, name) {
+            Err(report) => self.failed(&report, source).status,
+            Ok(checked) => {
+                for report in &checked.problems {
+                    self.failed(report, source);
+                }
+                let access: Vec<_> = checked.access.iter().map(|access| access.as_str()).collect();
+                let access = if access.is_empty() { "none".to_owned() } else { access.join(",") };
+                self.screen.line(&format!("{}: access needed: {access}", escape::line(name.unwrap_or("input"))));
+                if checked.problems.is_empty() { status::DONE } else { status::USAGE }
+            }
+        }
+    }
+
     /// Runs a source under the interrupt and the timeout.
     fn evaluate(&mut self, source: &Source) -> Result<Evaluated, Report> {
         if let Some(name) = &source.name {

@@ -1,0 +1,162 @@
+//! Looking at a source without running it: unknown functions, wrong argument counts, unknown option keys, and the access
+//! that its calls need.
+
+use std::collections::{BTreeSet, HashSet};
+
+use rhai::{ASTNode, Expr, FnCallExpr, Position, Stmt};
+
+use crate::grant::Access;
+use crate::ops::error::nearest;
+use crate::script::Interpreter;
+use crate::script::catalog::{Entry, On};
+use crate::script::error::{Location, Report, Thrown};
+
+/// What there is to say of a source.
+#[derive(Debug, Clone, Default)]
+pub struct Checked {
+    /// What would fail, in the order of the source.
+    pub problems: Vec<Report>,
+    /// The classes of access that its calls need at most.
+    pub access: BTreeSet<Access>,
+}
+
+struct Check<'a> {
+    interpreter: &'a Interpreter,
+    source: Option<&'a str>,
+    /// What the language brings along, and what the source defines or may have received.
+    known: HashSet<String>,
+    checked: Checked,
+}
+
+impl Interpreter {
+    /// Looks at a source without running it.
+    ///
+    /// # Errors
+    /// When it cannot be parsed.
+    pub fn check(&self, text: &str, source: Option<&str>) -> Result<Checked, Report> {
+        let suggest = |name: &str| nearest(name, self.catalog.names());
+        let ast = self.engine.compile(text).map_err(|error| Report::new(&error.into(), source, suggest))?;
+        let name = |signature: &str| {
+            signature.split('(').next().map(|name| name.rsplit(' ').next().unwrap_or(name).to_owned())
+        };
+        let mut known: HashSet<String> =
+            self.engine.gen_fn_signatures(true).iter().filter_map(|signature| name(signature)).collect();
+        for entry in self.catalog.entries() {
+            known.remove(entry.spec.name);
+        }
+        known.extend(
+            ["call", "curry", "is_def_var", "is_def_fn", "is_shared", "type_of", "Fn", "this"].map(str::to_owned),
+        );
+        known.extend(ast.iter_functions().map(|function| function.name.to_owned()));
+        let mut check = Check { interpreter: self, source, known, checked: Checked::default() };
+        ast.walk(&mut |path: &[ASTNode<'_>]| {
+            match path.last() {
+                Some(ASTNode::Stmt(Stmt::FnCall(call, position)))
+                | Some(ASTNode::Expr(Expr::FnCall(call, position))) => {
+                    check.call(call, *position, false);
+                }
+                Some(ASTNode::Expr(Expr::MethodCall(call, position))) => check.call(call, *position, true),
+                _ => {}
+            }
+            true
+        });
+        Ok(check.checked)
+    }
+}
+
+impl Check<'_> {
+    fn call(&mut self, call: &FnCallExpr, position: Position, method: bool) {
+        let name = call.name.as_str();
+        let module = call.namespace.path.first().map(|part| part.name.to_string());
+        if call.op_token.is_some() || self.known.contains(name) && module.is_none() {
+            return;
+        }
+        let interpreter = self.interpreter;
+        let fits = |entry: &&Entry| match (entry.spec.on, &module) {
+            (On::Module(known), Some(module)) => known == module,
+            (On::Method | On::Node, None) if method => true,
+            (On::Node | On::Free, None) => true,
+            _ => false,
+        };
+        let entries: Vec<&Entry> =
+            interpreter.catalog.entries().filter(|entry| entry.spec.name == name).filter(fits).collect();
+        if entries.is_empty() {
+            // Functions of imported modules are known only when they run.
+            let imported = module.as_ref().is_some_and(|module| {
+                !interpreter.catalog.entries().any(|entry| entry.spec.on == On::Module(known(entry, module)))
+            });
+            if !imported {
+                let shown = module.map_or_else(|| name.to_owned(), |module| format!("{module}::{name}"));
+                let near = nearest(name, interpreter.catalog.names());
+                self.problem(position, format!("unknown function {shown}"), near.map(|n| format!("did you mean {n}?")));
+            }
+            return;
+        }
+        self.checked.access.extend(entries.iter().map(|entry| entry.spec.access));
+        let count = call.args.len();
+        let takes = |entry: &Entry| {
+            // A method's object stands before the dot.
+            let own = usize::from(entry.spec.on == On::Method);
+            let all = entry.signature.params.len() - own;
+            let required = entry.signature.params.iter().filter(|param| !param.optional).count() - own;
+            (required..=all).contains(&count) || (!method && own == 1 && count > 0)
+        };
+        if !entries.iter().any(|entry| takes(entry)) {
+            let hint = entries.first().map(|entry| entry.signature());
+            let plural = if count == 1 { "" } else { "s" };
+            self.problem(position, format!("{name} does not take {count} argument{plural}"), hint);
+            return;
+        }
+        self.options(call, &entries);
+    }
+
+    fn options(&mut self, call: &FnCallExpr, entries: &[&Entry]) {
+        let Some(last) = call.args.last() else { return };
+        let keys: Vec<String> = match last {
+            Expr::Map(map, _) => map.0.iter().map(|(key, _)| key.name.to_string()).collect(),
+            Expr::DynamicConstant(value, _) => match value.read_lock::<rhai::Map>() {
+                Some(map) => map.keys().map(ToString::to_string).collect(),
+                None => return,
+            },
+            _ => return,
+        };
+        // A map in the place of an argument, as migrate(spec) has it, is not the options.
+        if !entries.iter().all(|entry| entry.signature.params.last().is_some_and(|param| param.options)) {
+            return;
+        }
+        let known: Vec<&str> = entries.iter().flat_map(|entry| entry.spec.options).map(|option| option.key).collect();
+        for key in keys.iter().filter(|key| !known.contains(&key.as_str())) {
+            let hint = nearest(key, known.iter().copied()).map_or_else(
+                || format!("the options are {}", known.join(", ")),
+                |near| format!("did you mean '{near}'?"),
+            );
+            self.problem(last.start_position(), format!("{}: unknown option '{key}'", call.name), Some(hint));
+        }
+    }
+
+    fn problem(&mut self, position: Position, message: String, hint: Option<String>) {
+        let at = Location {
+            source: self.source.map(str::to_owned),
+            line: position.line().unwrap_or(1),
+            column: position.position().unwrap_or(1),
+            function: None,
+        };
+        let error = Thrown {
+            kind: crate::kind::Kind::Usage,
+            message,
+            hint,
+            operation: None,
+            subject: None,
+            retryable: false,
+            disconnected: false,
+        };
+        self.checked.problems.push(Report { error, trace: vec![at], parse: true, exit: None });
+    }
+}
+
+fn known(entry: &Entry, module: &str) -> &'static str {
+    match entry.spec.on {
+        On::Module(name) if name == module => name,
+        _ => "",
+    }
+}
