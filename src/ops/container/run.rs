@@ -155,7 +155,11 @@ impl Operation for Run {
             client.undoing().containers().delete(&id).await?;
             if !found.container.snapshot_key.is_empty() {
                 let snapshots = client.undoing().snapshots(&found.container.snapshotter);
-                snapshots.remove(&found.container.snapshot_key).await?;
+                // Nothing refers to it once the record is gone, so the daemon's collector may have been quicker.
+                match snapshots.remove(&found.container.snapshot_key).await {
+                    Err(error) if error.is_not_found() => {}
+                    other => other?,
+                }
             }
         }
         undo.forget();

@@ -147,12 +147,29 @@ pub(super) async fn create_task(client: &Client, found: &Snapshot, stdio: &Stdio
         }
     }
     let mounts = rootfs(client, &found.container).await?;
-    // Someone else's task must not be taken back: only what gets past an existing one is this operation's own.
-    let made = tasks.create(id, &mounts, stdio, None).await;
-    if !made.as_ref().is_err_and(crate::containerd::Error::is_already_exists) {
-        undo.push(remove_task(client.undoing(), id.clone()));
-    }
-    made?;
+    // The request is never cut off: a daemon that loses it half way may leave a shim that nobody knows. An operation that
+    // is dropped meanwhile leaves the answer to the undo.
+    let (answered, mut answer) = tokio::sync::watch::channel(None);
+    let (request, io) = (id.clone(), stdio.clone());
+    let creating = tokio::spawn(async move {
+        let made = tasks.create(&request, &mounts, &io, None).await;
+        // Someone else's task must not be taken back: only what gets past an existing one is this operation's own.
+        answered.send_replace(Some(!made.as_ref().is_err_and(crate::containerd::Error::is_already_exists)));
+        made
+    });
+    let (undoing, gone) = (client.undoing(), id.clone());
+    undo.push(async move {
+        let own = answer.wait_for(Option::is_some).await.is_ok_and(|own| *own == Some(true));
+        if own {
+            remove_task(undoing, gone).await;
+        }
+    });
+    creating.await.map_err(|error| Error::Conflict {
+        what: "task",
+        name: id.clone(),
+        state: format!("could not be asked for: {error}"),
+        cure: None,
+    })??;
     Ok(())
 }
 
