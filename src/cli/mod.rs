@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 mod args;
+mod doctor;
 mod environment;
 mod run;
 mod sandbox;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 
 use super::args::{Cli, Command, Global};
-use super::{environment, sandbox};
+use super::{doctor, environment, sandbox};
 use crate::config::{self, Sources, Span};
 use crate::containerd::ConnectOptions;
 use crate::grant::Allow;
@@ -188,6 +188,13 @@ fn with_runtime(
                 code = code.max(shell.check(&read(file)?));
             }
             return Ok(code);
+        }
+        Some(Command::Doctor) => {
+            let setting = Setting::default();
+            let shell = shell_for(cli, &choices, screen, runtime, &Arc::new(Interrupt::new()), setting)?;
+            let hosts = choices.rows.iter().find(|(name, ..)| name == "hosts_dir").map(|(_, value, _)| value.as_str());
+            let hosts = hosts.filter(|folder| !folder.is_empty()).unwrap_or("/etc/containerd/certs.d");
+            return Ok(doctor::run(&shell, Path::new(hosts), choices.format == Format::Json));
         }
         Some(Command::Definitions) => {
             let shell = shell_for(cli, &choices, screen, runtime, &Arc::new(Interrupt::new()), Setting::default())?;
