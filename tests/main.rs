@@ -6,6 +6,7 @@ mod harness;
 mod ops;
 mod registry;
 mod sandbox;
+mod shell;
 mod tidy;
 
 use harness::Env;
@@ -22,6 +23,7 @@ fn main() {
     trials.extend(registry::trials(&env));
     trials.extend(sandbox::trials(&env));
     trials.extend(ops::trials(&env));
+    trials.extend(shell::trials(&env));
     trials.extend(tidy::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     env.stop();

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::complete::Offer;
 use super::style::Role;
-use super::{Format, Shell, Show, Source, history, render};
+use super::{Format, Shell, Show, Source, history, lex, render};
 use crate::script::catalog::Names;
 use crate::script::{Interpreter, reference};
 
@@ -122,15 +122,19 @@ impl Shell {
                 self.run(&Source::input("namespaces()"), Show::Value);
             }
             "ns" => self.go_to(argument),
-            "vars" => self.screen.line(&columns(self.interpreter.variables(), self.canvas())),
+            "vars" => {
+                let shown = |name: String| if name == lex::LAST { "_".to_owned() } else { name };
+                let variables = self.interpreter.variables().into_iter().map(|(name, ty)| (shown(name), ty));
+                self.screen.line(&columns(variables.collect(), self.canvas()));
+            }
             "type" => {
-                if let Some(value) = self.run(&Source::input(argument), Show::Nothing).value {
+                if let Some(value) = self.run(&Source::input(lex::with_last(argument)), Show::Nothing).value {
                     self.screen.line(&self.interpreter.type_of_value(&value));
                 }
             }
             "time" => {
                 let begun = Instant::now();
-                self.run(&Source::input(argument), Show::Value);
+                self.run(&Source::input(lex::with_last(argument)), Show::Value);
                 let took = begun.elapsed();
                 self.screen.remark(Role::Note, "took", &format!("{took:.1?}"));
             }

@@ -125,7 +125,7 @@ impl Cursor<'_> {
                 _ => None,
             },
         ));
-        words.extend(self.interpreter.variables().into_iter().map(|(name, _)| name));
+        words.extend(self.interpreter.variables().into_iter().map(|(name, _)| name).filter(|name| name != lex::LAST));
         words.extend(["print(", "table(", "help("].map(str::to_owned));
         words.extend(lex::KEYWORDS.map(str::to_owned));
         words
@@ -229,7 +229,7 @@ impl Cursor<'_> {
     }
 
     fn variable(&self, at: usize) -> Option<Type> {
-        let name = self.word(at);
+        let name = if self.word(at) == "_" { lex::LAST } else { self.word(at) };
         // A parameter of a closure that an array's method was given: `images().filter(|i| i.`
         let (bracket, _) = self.enclosing(at).unwrap_or_default();
         let parameter =

@@ -93,8 +93,8 @@ impl Hinter for Assistant<'_> {
 impl Validator for Assistant<'_> {
     fn validate(&self, ctx: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let text = ctx.input();
-        let unfinished =
-            !text.trim_start().starts_with(':') && self.shell.borrow().interpreter.input(text) == Input::Unfinished;
+        let unfinished = !text.trim_start().starts_with(':')
+            && self.shell.borrow().interpreter.input(&lex::with_last(text)) == Input::Unfinished;
         Ok(if unfinished { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }

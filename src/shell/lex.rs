@@ -72,6 +72,27 @@ pub fn words(text: &str) -> Vec<Word> {
     words
 }
 
+/// What the variable of the last value is called in the scope: `_` alone is no name in Rhai.
+pub const LAST: &str = "_last";
+
+/// Replaces `_` by the last value's variable, except where `switch` has it for all other cases.
+#[must_use]
+pub fn with_last(text: &str) -> String {
+    let words = words(text);
+    let mut replaced = String::with_capacity(text.len() + LAST.len());
+    let mut done = 0;
+    for (i, word) in words.iter().enumerate() {
+        let arm = words.get(i + 1).is_some_and(|next| text[next.at.start..].starts_with("=>"));
+        if &text[word.at.clone()] == "_" && word.sort == Sort::Name && !arm {
+            replaced.push_str(&text[done..word.at.start]);
+            replaced.push_str(LAST);
+            done = word.at.end;
+        }
+    }
+    replaced.push_str(&text[done..]);
+    replaced
+}
+
 /// Returns how long a string is, and whether its end is missing.
 fn string(text: &str, quote: char) -> (usize, bool) {
     let mut escaped = false;
@@ -100,6 +121,12 @@ mod tests {
         assert_eq!(found[7], (Sort::Symbol, "#{"));
         assert_eq!(found[10], (Sort::Number, "1_0"));
         assert_eq!(found.last().unwrap(), &(Sort::Comment, "// end"));
+    }
+
+    #[test]
+    fn the_last_value_is_a_variable_and_the_other_cases_are_not() {
+        assert_eq!(with_last("_.len() + f(_, a_b)"), "_last.len() + f(_last, a_b)");
+        assert_eq!(with_last("switch _ { 1 => \"_\", _ => 2 }"), "switch _last { 1 => \"_\", _ => 2 }");
     }
 
     #[test]

@@ -94,13 +94,11 @@ impl Source {
         Self { name: None, text: text.into() }
     }
 
-    /// Makes a source of a file's text; a `#!` line at its beginning becomes a comment.
+    /// Makes a source of a file's text; a `#!` line at its beginning is made blank.
     #[must_use]
     pub fn file(name: impl Into<String>, text: String) -> Self {
-        let text = match text.strip_prefix("#!") {
-            Some(rest) => format!("//{rest}"),
-            None => text,
-        };
+        // The line end stays, so that reports count lines as editors do.
+        let text = if text.starts_with("#!") { text[text.find('\n').unwrap_or(text.len())..].to_owned() } else { text };
         Self { name: Some(name.into()), text }
     }
 

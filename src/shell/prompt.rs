@@ -12,7 +12,7 @@ use super::commands::{self, After};
 use super::editor::Assistant;
 use super::names::Live;
 use super::style::Role;
-use super::{Error, Shell, Show, Source, history, status};
+use super::{Error, Shell, Show, Source, history, lex, status};
 
 /// The prompt of a shell.
 pub struct Prompt<'a> {
@@ -95,11 +95,11 @@ impl<'a> Prompt<'a> {
             }
         }
         shell.asking.set(true);
-        let ended = shell.run(&Source::input(text.clone()), Show::Value);
+        let ended = shell.run(&Source::input(lex::with_last(&text)), Show::Value);
         shell.asking.set(false);
         self.lines.push(text);
         if let Some(value) = ended.value {
-            shell.interpreter.set("_", value);
+            shell.interpreter.set(lex::LAST, value);
         }
         let leaving = shell.interrupt.leaving().map(status::of_stop);
         if ended.exit { Some(ended.status) } else { leaving }

@@ -1,0 +1,15 @@
+//! The program as its users meet it: run from other scripts, and at a terminal.
+
+mod program;
+mod terminal;
+
+use libtest_mimic::Trial;
+
+use crate::harness::Env;
+
+/// The tests of the shell.
+pub fn trials(env: &Env) -> Vec<Trial> {
+    let mut trials = program::trials(env);
+    trials.extend(terminal::trials(env));
+    trials
+}

@@ -1,0 +1,228 @@
+//! The prompt on a real pseudo-terminal.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+use crate::harness::{Env, Kind, trial};
+
+pub fn trials(env: &Env) -> Vec<Trial> {
+    vec![
+        trial("shell::terminal::tab_completes_a_live_name", env, tab_completes_a_live_name),
+        trial("shell::terminal::ctrl_c_keeps_the_prompt", env, ctrl_c_keeps_the_prompt),
+        trial("shell::terminal::input_goes_on_over_lines", env, input_goes_on_over_lines),
+        trial("shell::terminal::history_has_no_secrets", env, history_has_no_secrets),
+        trial("shell::terminal::control_characters_are_shown", env, control_characters_are_shown),
+        trial("shell::terminal::a_table_fits_after_a_resize", env, a_table_fits_after_a_resize),
+        trial("shell::terminal::the_prompt_works_without_a_daemon", env, the_prompt_works_without_a_daemon),
+    ]
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A program on a terminal of its own.
+struct Terminal {
+    master: Box<dyn MasterPty + Send>,
+    keys: Box<dyn Write + Send>,
+    screen: Arc<Mutex<vt100::Parser>>,
+    child: Box<dyn Child + Send + Sync>,
+}
+
+impl Terminal {
+    fn run(command: &Command) -> Self {
+        let size = PtySize { rows: 30, cols: 100, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let mut builder = CommandBuilder::new(command.get_program());
+        builder.args(command.get_args());
+        builder.env_clear();
+        for (name, value) in command.get_envs() {
+            builder.env(name, value.unwrap_or_default());
+        }
+        builder.env("TERM", "xterm-256color");
+        builder.cwd(command.get_current_dir().unwrap());
+        let child = pair.slave.spawn_command(builder).unwrap();
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(size.rows, size.cols, 200)));
+        let mut output = pair.master.try_clone_reader().unwrap();
+        let filled = Arc::clone(&screen);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count) = output.read(&mut bytes) {
+                if count == 0 {
+                    break;
+                }
+                filled.lock().unwrap().process(&bytes[..count]);
+            }
+        });
+        let keys = pair.master.take_writer().unwrap();
+        Self { master: pair.master, keys, screen, child }
+    }
+
+    fn text(&self) -> String {
+        self.screen.lock().unwrap().screen().contents()
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until the screen is as wanted; returns how long that took.
+    #[track_caller]
+    fn wait(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Duration {
+        let begun = Instant::now();
+        while !wanted(&self.text()) {
+            assert!(begun.elapsed() < PATIENCE, "waited for {what}; the screen:\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        begun.elapsed()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, part: &str) -> Duration {
+        self.wait(part, |text| text.contains(part))
+    }
+
+    /// Waits for an empty prompt on the last line.
+    #[track_caller]
+    fn wait_for_prompt(&self) -> Duration {
+        self.wait("a prompt", |text| text.lines().last().is_some_and(|line| line.trim_end().ends_with('>')))
+    }
+
+    /// Types a line and waits until it has run.
+    #[track_caller]
+    fn enter(&mut self, line: &str) {
+        self.press(line);
+        self.wait(line, |text| text.lines().last().is_some_and(|last| last.trim_end().ends_with(line.trim_end())));
+        self.press("\r");
+        self.wait_for_prompt();
+    }
+
+    #[track_caller]
+    fn leave(mut self) -> u32 {
+        self.press("\x04");
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.exit_code();
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not end; the screen:\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+    }
+}
+
+/// Returns a command with a home of its own.
+fn at_home(env: &Env, home: &Path) -> Command {
+    let mut command = env.ctrsh_command();
+    command.env("HOME", home);
+    command
+}
+
+fn tab_completes_a_live_name(env: &Env) {
+    let namespace = env.namespace("shell");
+    let reference = env.pushed(Kind::Busybox, "shell");
+    env.ctr(&["-n", &namespace, "images", "pull", "--plain-http", &reference]).ok();
+    let mut command = at_home(env, &env.new_folder("shell"));
+    let mut terminal = Terminal::run(command.args(["-n", &namespace]));
+    terminal.wait_for_prompt();
+    terminal.press(&format!("image(\"{}\t", &reference[..12]));
+    let took = terminal.wait_for(&format!("image(\"{reference}"));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    terminal.press("\").nam\t");
+    terminal.wait_for(").name");
+    terminal.press("\r");
+    terminal.wait("the name", |text| text.lines().any(|line| line.trim() == reference));
+    terminal.press("tag(\"a\", \"b\", #{ fo\t");
+    terminal.wait_for("#{ force:");
+    terminal.press("\x03");
+    terminal.wait_for_prompt();
+    assert_eq!(terminal.leave(), 0);
+}
+
+fn ctrl_c_keeps_the_prompt(env: &Env) {
+    let mut terminal = Terminal::run(&at_home(env, &env.new_folder("shell")));
+    terminal.wait_for_prompt();
+    for endless in ["sleep(\"60s\")", "loop { }"] {
+        terminal.press(&format!("{endless}\r"));
+        std::thread::sleep(Duration::from_millis(300));
+        terminal.press("\x03");
+        let took = terminal.wait_for_prompt();
+        assert!(took < Duration::from_secs(1), "{endless}: {took:?}");
+    }
+    terminal.press("40 + 2\r");
+    terminal.wait("42", |text| text.lines().any(|line| line.trim() == "42"));
+    terminal.press("_ + 1\r");
+    terminal.wait("43", |text| text.lines().any(|line| line.trim() == "43"));
+    assert_eq!(terminal.leave(), 0);
+}
+
+fn input_goes_on_over_lines(env: &Env) {
+    let mut terminal = Terminal::run(&at_home(env, &env.new_folder("shell")));
+    terminal.wait_for_prompt();
+    terminal.press("let sum = 0; for i in 1..=3 {\r  sum += i\r}\r");
+    terminal.wait_for_prompt();
+    terminal.press("`sum is ${sum}`\r");
+    terminal.wait_for("sum is 6");
+    assert_eq!(terminal.leave(), 0);
+}
+
+fn history_has_no_secrets(env: &Env) {
+    let home = env.new_folder("shell");
+    let mut terminal = Terminal::run(&at_home(env, &home));
+    terminal.wait_for_prompt();
+    for line in ["let kept = 1", "let password = \"hunter2\"", " let hidden = 3", "let kept = 1"] {
+        terminal.enter(line);
+    }
+    assert_eq!(terminal.leave(), 0);
+    let history = std::fs::read_to_string(home.join(".local/state/ctrsh/history")).unwrap();
+    assert_eq!(history, "\"let kept = 1\"\n");
+    let mut terminal = Terminal::run(&at_home(env, &home));
+    terminal.wait_for_prompt();
+    terminal.press("\x1b[A");
+    terminal.wait_for("> let kept = 1");
+}
+
+fn control_characters_are_shown(env: &Env) {
+    let mut terminal = Terminal::run(&at_home(env, &env.new_folder("shell")));
+    terminal.wait_for_prompt();
+    terminal.press("print(\"a\\x1b]0;owned\\x07b\")\r");
+    terminal.wait_for("a\\u{1b}]0;owned\\u{7}b");
+    assert_eq!(terminal.leave(), 0);
+}
+
+fn a_table_fits_after_a_resize(env: &Env) {
+    let mut terminal = Terminal::run(&at_home(env, &env.new_folder("shell")));
+    terminal.wait_for_prompt();
+    let size = PtySize { rows: 30, cols: 60, pixel_width: 0, pixel_height: 0 };
+    terminal.master.resize(size).unwrap();
+    terminal.screen.lock().unwrap().screen_mut().set_size(30, 60);
+    let long = "0123456789".repeat(6);
+    terminal.press(&format!("[#{{ a: 1, b: \"{long}\" }}]\r"));
+    terminal
+        .wait("a shortened cell", |text| text.lines().any(|line| line.starts_with("1  0123") && line.contains('…')));
+    assert_eq!(terminal.leave(), 0);
+}
+
+fn the_prompt_works_without_a_daemon(env: &Env) {
+    let mut command = env.bare_ctrsh_command();
+    let mut terminal = Terminal::run(command.env("HOME", env.new_folder("shell")).args(["-a", "/nowhere/c.sock"]));
+    terminal.wait_for("there is no containerd socket at /nowhere/c.sock");
+    terminal.wait_for_prompt();
+    terminal.press("image(\"doc\t\t");
+    terminal.press("\x03");
+    let took = terminal.wait_for_prompt();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    terminal.press("1 + 1\r");
+    terminal.wait("2", |text| text.lines().any(|line| line.trim() == "2"));
+    assert_eq!(terminal.leave(), 0);
+}
