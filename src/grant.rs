@@ -250,6 +250,17 @@ impl Grant {
         self.mode
     }
 
+    /// Decides on something that changes nothing but needs more than `read`, also while planning.
+    ///
+    /// # Errors
+    /// [`Refused::Denied`] when the class is not granted for the subject.
+    pub fn check_access(&self, access: Access, action: &str, subject: &str) -> Result<(), Refused> {
+        if self.allow.covers(access, subject) {
+            return Ok(());
+        }
+        Err(Refused::Denied { access, action: action.to_owned(), subject: subject.to_owned() })
+    }
+
     /// Decides on one request that is about to be sent.
     ///
     /// # Errors

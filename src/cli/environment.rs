@@ -50,3 +50,19 @@ pub(super) fn config_files() -> Vec<PathBuf> {
     let own = config_dir().map(|folder| folder.join("config.toml"));
     own.into_iter().chain([PathBuf::from("/etc/ctrsh/config.toml")]).collect()
 }
+
+/// How registries are reached: the daemon's hosts files, Docker's credentials, and the proxies of the environment.
+pub(super) fn registry(hosts_dir: Option<&str>) -> crate::registry::Config {
+    let either = |upper: &str, lower: &str| variable(lower).or_else(|| variable(upper)).filter(|text| !text.is_empty());
+    let docker = folder("DOCKER_CONFIG", ".docker").map(|folder| folder.join("config.json"));
+    crate::registry::Config {
+        hosts_dirs: vec![PathBuf::from(hosts_dir.unwrap_or("/etc/containerd/certs.d"))],
+        docker_config: docker,
+        proxy: crate::registry::config::Proxy {
+            http: either("HTTP_PROXY", "http_proxy").map(Into::into),
+            https: either("HTTPS_PROXY", "https_proxy").map(Into::into),
+            none: either("NO_PROXY", "no_proxy"),
+        },
+        ..crate::registry::Config::default()
+    }
+}

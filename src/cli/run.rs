@@ -64,6 +64,7 @@ pub(super) struct Choices {
     pub(super) timeout: Option<Duration>,
     pub(super) connect_timeout: Duration,
     pub(super) snapshotter: Option<String>,
+    pub(super) hosts_dir: Option<String>,
     pub(super) format: Format,
     pub(super) format_chosen: bool,
     pub(super) color: When,
@@ -101,7 +102,7 @@ impl Choices {
         let wait = Span(ConnectOptions::default().connect_timeout);
         let connect =
             sources.parsed("connect_timeout", flags.connect_timeout.clone(), |f| f.connect_timeout.clone(), wait)?;
-        sources.pick("hosts_dir", flags.hosts_dir.clone(), None, |f| f.hosts_dir.clone());
+        let hosts_dir = value(sources.pick("hosts_dir", flags.hosts_dir.clone(), None, |f| f.hosts_dir.clone()));
         let output = if flags.json { Some("json".to_owned()) } else { flags.output.clone() };
         let format_chosen = output.is_some();
         let format = sources.parsed("output", output, |f| f.output.clone(), Format::Table)?;
@@ -120,6 +121,7 @@ impl Choices {
             timeout: Some(timeout.0).filter(|limit| !limit.is_zero()),
             connect_timeout: connect.0,
             snapshotter,
+            hosts_dir,
             format,
             format_chosen,
             color,
@@ -317,6 +319,7 @@ fn shell_for(
         dry_run: cli.global.dry_run,
         progress: choices.progress,
         audit: choices.audit.clone(),
+        registry: environment::registry(choices.hosts_dir.as_deref()),
         settings: Settings {
             snapshotter: choices.snapshotter.clone(),
             run_dir: below("run").unwrap_or_else(environment::run_dir),

@@ -100,6 +100,27 @@ impl ImageSource for ContainerdStore {
         Ok(BlobReader { start: offset, stream: Box::pin(futures_util::TryStreamExt::map_err(stream, Into::into)) })
     }
 
+    /// Looks up every blob, so it costs a request each.
+    async fn holds(&self, descriptor: &Descriptor) -> store::Result<bool> {
+        let content = self.client.content();
+        let mut open = vec![descriptor.clone()];
+        while let Some(next) = open.pop() {
+            let known = match content.info(&next.digest).await {
+                Ok(_) => true,
+                Err(error) if error.is_not_found() => false,
+                Err(error) => return Err(error.into()),
+            };
+            if !known {
+                return Ok(false);
+            }
+            if next.media_type.is_manifest() || next.media_type.is_index() {
+                let bytes = content.bytes(&next.digest, manifest::MAX_SIZE).await?;
+                open.extend(Parsed::read(&next, &bytes)?.children());
+            }
+        }
+        Ok(true)
+    }
+
     async fn mount_candidates(&self, registry: &str, descriptor: &Descriptor) -> store::Result<Vec<String>> {
         match self.client.content().info(&descriptor.digest).await {
             Ok(info) => Ok(content::sources(registry, &info.labels)),

@@ -9,15 +9,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::future::{self, BoxFuture};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use rand::Rng;
 
 use crate::kind::{BoxFailure, Failure, Kind};
 use crate::oci::store::{BlobWriter, ImageSink, ImageSource, Labels, Origin};
 use crate::oci::{Descriptor, Digest, Error as OciError, Hasher};
+use crate::ops::Result;
 use crate::ops::graph::{Document, Graph};
 use crate::ops::progress::{Meter, Progress};
-use crate::ops::{Error, Result};
 
 /// How many blobs of one copy move at the same time.
 pub const PARALLEL: usize = 4;
@@ -90,25 +91,29 @@ impl Copy<'_> {
     /// The first failure that no further try can mend.
     pub async fn run(&self) -> Result<Totals> {
         let totals = Mutex::new(Totals::default());
-        let blobs = stream::iter(&self.graph.blobs).map(|blob| async {
-            let moved = self.blob(blob, &totals).await?;
+        let jobs: Vec<BoxFuture<'_, Result<()>>> =
+            self.graph.blobs.iter().map(|blob| self.tracked(blob, &totals).boxed()).collect();
+        stream::iter(jobs).buffer_unordered(PARALLEL).try_for_each(|()| future::ready(Ok(()))).await?;
+        for document in &self.graph.documents {
+            self.document(document).await?;
+        }
+        Ok(totals.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn tracked(&self, blob: &Descriptor, totals: &Mutex<Totals>) -> Result<()> {
+        let moved = self.blob(blob, totals).await?;
+        {
             let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
             match moved {
                 Moved::Present => totals.blobs_present += 1,
                 Moved::Mounted => totals.blobs_mounted += 1,
                 Moved::Sent => totals.blobs_sent += 1,
             }
-            drop(totals);
-            if let Some(arrived) = self.arrived {
-                arrived(blob);
-            }
-            Ok::<(), Error>(())
-        });
-        blobs.buffer_unordered(PARALLEL).try_for_each(|()| async { Ok(()) }).await?;
-        for document in &self.graph.documents {
-            self.document(document).await?;
         }
-        Ok(totals.into_inner().unwrap_or_else(PoisonError::into_inner))
+        if let Some(arrived) = self.arrived {
+            arrived(blob);
+        }
+        Ok(())
     }
 
     async fn document(&self, document: &Document) -> Result<()> {

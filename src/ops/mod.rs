@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::containerd;
 use crate::grant::{Access, Grant, Mode};
+use crate::registry;
 
 pub mod container;
 pub mod copy;
@@ -92,6 +93,8 @@ pub struct Context {
 
 /// What all operations of a process share.
 pub struct Shared {
+    /// Speaks to registries.
+    pub registry: registry::Client,
     /// Shows progress and plans.
     pub progress: Arc<dyn Progress>,
     /// Asks the user.
@@ -224,6 +227,12 @@ impl Context {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
+    }
+
+    /// Returns the client for registries.
+    #[must_use]
+    pub fn registry(&self) -> &registry::Client {
+        &self.shared.registry
     }
 
     /// Returns who shows progress.

@@ -31,6 +31,7 @@ fn bench(allow: &str) -> Bench {
     let daemon = Daemon::new(Endpoint::parse("/nowhere/containerd.sock").unwrap(), ConnectOptions::default());
     let place = Place { daemon, namespace: "default".into() };
     let shared = Shared {
+        registry: crate::registry::Client::new(crate::registry::Config::default()),
         progress: Arc::new(crate::ops::progress::Silent),
         confirm: Arc::new(crate::ops::policy::Unasked),
         audit: None,

@@ -54,6 +54,8 @@ pub struct Options {
     pub progress: progress::Mode,
     /// Where changes are written down.
     pub audit: Option<PathBuf>,
+    /// How registries are reached.
+    pub registry: crate::registry::Config,
     /// Choices for operations.
     pub settings: Settings,
     /// What a source may use up.
@@ -183,6 +185,7 @@ impl Shell {
             told.remark(style::Role::Note, "note", "press Ctrl-C again to leave at once");
         });
         let shared = Shared {
+            registry: crate::registry::Client::new(options.registry),
             progress: shown,
             confirm: Arc::<confirm::Asking>::clone(&asking),
             audit: options.audit.as_deref().map(Audit::open).transpose()?,

@@ -99,6 +99,7 @@ fn context(env: &Env, namespace: &str, folder: &std::path::Path, allow: Allow) -
         temp_dir: folder.join("tmp"),
         working_dir: folder.join("work"),
     };
-    let shared = Shared { progress: Arc::new(Silent), confirm: Arc::new(Unasked), audit: None, settings };
+    let registry = ctrsh::registry::Client::new(ctrsh::registry::Config::default());
+    let shared = Shared { registry, progress: Arc::new(Silent), confirm: Arc::new(Unasked), audit: None, settings };
     Context::new(place, Grant::new(allow, CancellationToken::new()), Arc::new(shared))
 }

@@ -7,6 +7,8 @@ mod get;
 mod inspect;
 mod label;
 mod list;
+mod pull;
+mod push;
 mod tag;
 mod usage;
 
@@ -17,6 +19,8 @@ pub use get::get;
 pub use inspect::{config, image_of, manifest};
 pub use label::Label;
 pub use list::list;
+pub use pull::{Pull, PullOptions};
+pub use push::{Push, PushOptions, Pushed};
 pub use tag::Tag;
 pub use usage::{Usage, usage};
 

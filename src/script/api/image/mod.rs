@@ -3,6 +3,7 @@
 mod change;
 mod object;
 mod read;
+mod transfer;
 
 pub use object::ImageObject;
 
@@ -49,4 +50,5 @@ pub(crate) fn register(catalog: &mut Catalog) {
     object::register(catalog);
     read::register(catalog);
     change::register(catalog);
+    transfer::register(catalog);
 }

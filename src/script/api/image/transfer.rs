@@ -1,0 +1,236 @@
+//! What moves images between registries and the namespace.
+
+use rhai::Dynamic;
+
+use super::{ALL_PLATFORMS, ImageObject, PLATFORM, SNAPSHOTTER, platform, platforms};
+use crate::grant::Access;
+use crate::oci::Reference;
+use crate::ops;
+use crate::ops::image::{PullOptions, PushOptions, Pushed};
+use crate::registry;
+use crate::script::call::Call;
+use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
+use crate::script::error::Result;
+use crate::script::object::{Field, Object, Unit};
+use crate::script::options::Options;
+use crate::script::value::{Arg, Name, Slot};
+
+const PLAIN_HTTP: Opt = Opt::new(
+    "plain_http",
+    "bool",
+    "Whether to speak HTTP without TLS. Default false, except that a registry on loopback may.",
+);
+const SKIP_VERIFY: Opt =
+    Opt::new("skip_verify", "bool", "Whether not to check the registry's certificate. Default false.");
+const HOSTS_DIR: Opt = Opt::new(
+    "hosts_dir",
+    "string",
+    "The folder with `hosts.toml` files. Default: `--hosts-dir`, else `/etc/containerd/certs.d`.",
+);
+const TLS_CA: Opt = Opt::new("tlscacert", "string", "A file with authorities to trust beside the system's, in PEM.");
+const TLS_CERT: Opt = Opt::new("tlscert", "string", "A file with a client certificate, in PEM.");
+const TLS_KEY: Opt = Opt::new("tlskey", "string", "A file with the client certificate's key, in PEM.");
+const USER: Opt = Opt::new(
+    "user",
+    "string",
+    "The user to log in as; the password comes from `password_file` or `password_env`. Default: Docker's config file and its helpers.",
+);
+const PASSWORD_FILE: Opt =
+    Opt::new("password_file", "string", "A file with the password. Needs `files` or `host` access.");
+const PASSWORD_ENV: Opt =
+    Opt::new("password_env", "string", "The environment variable with the password. Needs `host` access.");
+
+/// Reads the options that say how a registry is reached.
+fn registry_options(call: &Call<'_>, options: &Options) -> Result<registry::Options> {
+    let path = |key: &'static str| -> Result<Option<std::path::PathBuf>> {
+        Ok(options.string(key)?.map(|path| call.ctx().settings().working_dir.join(path)))
+    };
+    let client = match (path("tlscert")?, path("tlskey")?) {
+        (Some(cert), key) => Some((cert, key)),
+        (None, None) => None,
+        (None, Some(_)) => return Err(options.bad("tlskey", "needs 'tlscert' beside it")),
+    };
+    Ok(registry::Options {
+        credential: credential(call, options)?,
+        plain_http: options.flag("plain_http")?,
+        skip_verify: options.flag("skip_verify")?,
+        hosts_dirs: path("hosts_dir")?.map(|folder| vec![folder]),
+        tls: registry::config::Tls { ca: path("tlscacert")?.into_iter().collect(), client },
+    })
+}
+
+fn credential(call: &Call<'_>, options: &Options) -> Result<Option<registry::Credential>> {
+    let file = options.string("password_file")?;
+    let variable = options.string("password_env")?;
+    let Some(user) = options.string("user")? else {
+        return match file.is_some() || variable.is_some() {
+            true => Err(options.bad("user", "is missing beside the password")),
+            false => Ok(None),
+        };
+    };
+    if user.contains(':') {
+        return Err(options.bad("user", "is a name alone; a password does not belong into a script"));
+    }
+    let password = match (file, variable) {
+        (Some(path), None) => {
+            let text = call.wait(ops::host::read(call.ctx(), &path))?;
+            text.trim_end_matches(['\r', '\n']).to_owned()
+        }
+        (None, Some(name)) => {
+            call.ctx()
+                .grant()
+                .check_access(Access::Host, "reading the environment", &name)
+                .map_err(ops::Error::from)?;
+            let value = call.session().environment(&name);
+            value.ok_or_else(|| options.bad("password_env", format!("names {name}, which is not set")))?
+        }
+        _ => return Err(options.bad("user", "needs either 'password_file' or 'password_env'")),
+    };
+    Ok(Some(registry::Credential::password(user, password)))
+}
+
+const PULL: Spec = Spec {
+    name: "pull",
+    on: On::Node,
+    params: &[Param::of("reference", Names::Image)],
+    options: &[
+        PLATFORM,
+        ALL_PLATFORMS,
+        Opt::new("unpack", "bool", "Whether layers are unpacked. Default true."),
+        SNAPSHOTTER,
+        Opt::new("label", "map", "Labels for the image, such as `io.cri-containerd.pinned`."),
+        USER,
+        PASSWORD_FILE,
+        PASSWORD_ENV,
+        PLAIN_HTTP,
+        SKIP_VERIFY,
+        HOSTS_DIR,
+        TLS_CA,
+        TLS_CERT,
+        TLS_KEY,
+    ],
+    access: Access::Write,
+    doc: "Fetches an image from a registry, unpacks it while later layers still arrive, and returns it.\n\nWhat is here already is not fetched again; a transfer that breaks goes on where it stopped. In the namespace `k8s.io` the image gets the label and the record by its config's digest that let the kubelet see it. Of `all_platforms` only this host's is unpacked.",
+    examples: &[
+        Example::gives("pull(`${REGISTRY}/example/box:1`).name == `${REGISTRY}/example/box:1`", "true"),
+        Example::runs("pull(`${REGISTRY}/example/box:1`, #{ unpack: false })"),
+    ],
+};
+
+fn pull(call: &Call<'_>, reference: Name, options: Options) -> Result<ImageObject> {
+    let reference: Reference = reference.0.parse().map_err(ops::Error::from)?;
+    let labels = options.pairs("label")?.unwrap_or_default();
+    let settings = PullOptions {
+        platforms: platforms(&options)?,
+        unpack: options.bool("unpack")?.unwrap_or(true),
+        snapshotter: options.string("snapshotter")?,
+        labels: labels.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
+        registry: registry_options(call, &options)?,
+    };
+    let image = call.run(ops::image::Pull::new(reference, settings))?;
+    Ok(ImageObject::new(image, call.ctx().place()))
+}
+
+/// What a push came to.
+#[derive(Clone)]
+struct PushedObject(Pushed);
+
+impl Object for PushedObject {
+    const TYPE: &'static str = "Pushed";
+    const DOC: &'static str = "What a push came to.";
+
+    fn fields() -> &'static [Field<Self>] {
+        type F = Field<PushedObject>;
+        const FIELDS: &[F] = &[
+            F::column("reference", "string", "What points to the image now.", |p, _| Ok(p.0.reference.clone().into())),
+            F::column("digest", "string", "The digest that it points to.", |p, _| {
+                Ok(p.0.target.digest.to_string().into())
+            })
+            .unit(Unit::Digest),
+            F::column("sent", "int", "Bytes of blobs that were sent.", |p, _| Ok(number(p.0.totals.sent)))
+                .unit(Unit::Bytes),
+            F::field("blobs_sent", "int", "Blobs that were sent.", |p, _| Ok(number(p.0.totals.blobs_sent))),
+            F::field("blobs_mounted", "int", "Blobs that were taken from other repositories.", |p, _| {
+                Ok(number(p.0.totals.blobs_mounted))
+            }),
+            F::field("blobs_present", "int", "Blobs that were there.", |p, _| Ok(number(p.0.totals.blobs_present))),
+        ];
+        FIELDS
+    }
+
+    fn name(&self) -> Option<String> {
+        Some(self.0.reference.clone())
+    }
+}
+
+fn number(number: u64) -> Dynamic {
+    i64::try_from(number).unwrap_or(i64::MAX).into()
+}
+
+const PUSH_OPTIONS: &[Opt] = &[
+    Opt::new("platform", "string", "The one platform to send. Default: all of the image that are here."),
+    USER,
+    PASSWORD_FILE,
+    PASSWORD_ENV,
+    PLAIN_HTTP,
+    SKIP_VERIFY,
+    HOSTS_DIR,
+    TLS_CA,
+    TLS_CERT,
+    TLS_KEY,
+];
+
+const PUSH: Spec = Spec {
+    name: "push",
+    on: On::Node,
+    params: &[Param::of("target", Names::Image), Param::of("source", Names::Image)],
+    options: PUSH_OPTIONS,
+    access: Access::Write,
+    doc: "Sends an image to a registry: the image of that name or, with a second argument that is not `()`, another one.\n\nOnly what the registry lacks is sent; blobs that another of its repositories holds are mounted. An index of which only some platforms are here is not sent, but the one platform that fits this host, or `platform`, under its own digest.",
+    examples: &[Example::gives("push(`${REGISTRY}/example/pushed:1`, \"busybox\").digest.len()", "71")],
+};
+
+fn push(call: &Call<'_>, target: Name, second: Option<Dynamic>, options: Options) -> Result<PushedObject> {
+    let target: Reference = target.0.parse().map_err(ops::Error::from)?;
+    // The source may be left out, and the options then stand in its place.
+    let map = second.as_ref().and_then(|second| second.read_lock::<rhai::Map>().map(|map| map.clone()));
+    let (source, options) = match map {
+        Some(map) => (None, Options::new(call.spec(), map)?),
+        None => (<Option<Name> as Arg>::take(second, Slot { call, name: "source" })?, options),
+    };
+    let settings = push_options(call, &options, source.map(|source| source.0))?;
+    call.run(ops::image::Push::new(target, settings)).map(PushedObject)
+}
+
+fn push_options(call: &Call<'_>, options: &Options, source: Option<String>) -> Result<PushOptions> {
+    let named = options.strings("platform")?;
+    Ok(PushOptions {
+        source,
+        platform: named.map(|named| platform(Some(named))).transpose()?,
+        registry: registry_options(call, options)?,
+    })
+}
+
+const IMAGE_PUSH: Spec = Spec {
+    name: "push",
+    on: On::Method,
+    params: &[],
+    options: PUSH_OPTIONS,
+    access: Access::Write,
+    doc: "Sends the image to the registry that its name says.",
+    examples: &[Example::gives("image(\"busybox\").tag(`${REGISTRY}/example/self:1`).push().sent >= 0", "true")],
+};
+
+fn image_push(call: &Call<'_>, image: ImageObject, options: Options) -> Result<PushedObject> {
+    let target: Reference = image.record().name.parse().map_err(ops::Error::from)?;
+    let settings = push_options(call, &options, Some(image.record().name.clone()))?;
+    call.run_in(&call.at(image.place()), ops::image::Push::new(target, settings)).map(PushedObject)
+}
+
+/// Registers the functions.
+pub(super) fn register(catalog: &mut Catalog) {
+    catalog.add_object::<PushedObject>();
+    catalog.add(&PULL, pull);
+    catalog.add(&PUSH, push);
+    catalog.add(&IMAGE_PUSH, image_push);
+}
