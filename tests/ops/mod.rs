@@ -3,6 +3,7 @@
 mod container;
 mod container_script;
 mod container_spec;
+mod image;
 mod stage;
 mod task;
 
@@ -14,6 +15,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     let mut trials = container::trials(env);
     trials.extend(container_script::trials(env));
     trials.extend(container_spec::trials(env));
+    trials.extend(image::trials(env));
     trials.extend(task::trials(env));
     trials
 }

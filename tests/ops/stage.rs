@@ -41,6 +41,14 @@ impl Stage {
         Self { env: env.clone(), ctx, namespace, snapshotter, folder }
     }
 
+    /// Makes an empty namespace.
+    pub fn empty(env: &Env, area: &str) -> Self {
+        let namespace = env.namespace(area);
+        let folder = env.new_folder(area);
+        let ctx = context(env, &namespace, &folder, Allow::all());
+        Self { env: env.clone(), ctx, namespace, snapshotter: env.snapshotter(), folder }
+    }
+
     /// Returns the stage's context under another grant.
     pub fn allowing(&self, allow: Allow) -> Context {
         context(&self.env, &self.namespace, &self.folder, allow)

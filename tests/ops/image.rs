@@ -1,0 +1,210 @@
+//! Images: pulled and pushed by us, looked at and run by ctr and skopeo.
+
+use ctrsh::kind::{Failure, Kind as Failed};
+use ctrsh::oci::{Matcher, Reference};
+use ctrsh::ops::image::{Pull, PullOptions, Push, PushOptions, get, list};
+use libtest_mimic::Trial;
+
+use super::stage::Stage;
+use crate::harness::image::{Kind, foreign};
+use crate::harness::{Env, trial};
+
+pub fn trials(env: &Env) -> Vec<Trial> {
+    vec![
+        trial("ops::image::what we pull is what ctr pulls, and ctr runs it", env, pulled),
+        trial("ops::image::the kubelet sees an image of its namespace", env, kubelet),
+        trial("ops::image::other platforms are fetched when they are asked for", env, foreign_platform),
+        trial("ops::image::what we push is what skopeo and ctr read", env, pushed),
+        trial("ops::image::a second push costs no blob, and a new repository mounts", env, again),
+        trial("ops::image::an index that is here in part goes as its one platform", env, partial),
+        trial("ops::image::a pull that is dropped leaves nothing", env, dropped),
+        trial("ops::image::a dry run of pull and push changes nothing", env, dry),
+        trial("ops::image::mistakes are named", env, mistakes),
+    ]
+}
+
+fn reference(text: &str) -> Reference {
+    text.parse().unwrap()
+}
+
+fn pull(stage: &Stage, text: &str) -> ctrsh::ops::Result<ctrsh::containerd::images::Image> {
+    stage.run(Pull::new(reference(text), PullOptions::default()))
+}
+
+/// Lists what ctr lists: each line's words and labels sorted, without how long ago it was.
+fn listing(stage: &Stage, arguments: &[&str]) -> Vec<String> {
+    let text = stage.ctr(arguments);
+    let mut lines: Vec<String> = text
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let words = line.split([' ', '\t', ',']).filter(|word| word.contains([':', '=', '/', '.', '-']));
+            let mut words: Vec<&str> = words.collect();
+            words.sort_unstable();
+            words.join(" ")
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+fn pulled(env: &Env) {
+    for kind in [Kind::ThreeLayers, Kind::Index, Kind::Docker] {
+        let theirs = Stage::of(env, "images", kind);
+        let name = list_names(&theirs).into_iter().find(|name| name.contains("images-")).unwrap();
+        theirs.ctr(&["images", "rm", super::stage::IMAGE]);
+        let ours = Stage::empty(env, "images");
+        let image = pull(&ours, &name).unwrap();
+        assert_eq!(image.name, name);
+        assert_eq!(listing(&ours, &["images", "ls"]), listing(&theirs, &["images", "ls"]), "{kind:?}");
+        assert_eq!(listing(&ours, &["content", "ls"]), listing(&theirs, &["content", "ls"]), "{kind:?}");
+        let snapshots = ["snapshots", "--snapshotter", &ours.snapshotter, "ls"];
+        assert_eq!(listing(&ours, &snapshots), listing(&theirs, &snapshots), "{kind:?}");
+        assert_eq!(ours.ctr(&["leases", "ls", "-q"]), "");
+        assert_eq!(ours.ctr(&["content", "active"]).lines().count(), 1);
+        let id = env.fresh("images");
+        let run = ["run", "--rm", "--snapshotter", &ours.snapshotter, &name, &id, "/bin/echo", "from ctr"];
+        assert_eq!(ours.ctr(&run), "from ctr\n");
+    }
+}
+
+fn list_names(stage: &Stage) -> Vec<String> {
+    stage.env.block_on(list(&stage.ctx, &[])).unwrap().into_iter().map(|image| image.name).collect()
+}
+
+fn kubelet(env: &Env) {
+    let name = env.pushed(Kind::Busybox, "images");
+    let stage = Stage::empty(env, "images");
+    let ctx = stage.ctx.in_namespace("k8s.io");
+    let image = stage.run_in(&ctx, Pull::new(reference(&name), PullOptions::default())).unwrap();
+    assert_eq!(image.labels["io.cri-containerd.image"], "managed");
+    let config = env.block_on(ctrsh::ops::image::image_of(&ctx, &image, &Matcher::host())).unwrap().1.config.digest;
+    let by_config = env.block_on(get(&ctx, config.as_str())).unwrap();
+    assert_eq!(by_config.target.digest, image.target.digest);
+    assert_eq!(by_config.labels["io.cri-containerd.image"], "managed");
+    let names = vec![name, config.to_string()];
+    stage.run_in(&ctx, ctrsh::ops::image::Delete::new(names, Default::default())).unwrap();
+}
+
+fn foreign_platform(env: &Env) {
+    let name = env.pushed(Kind::Index, "images");
+    let stage = Stage::empty(env, "images");
+    let platforms = Matcher::Any(vec![format!("linux/{}", foreign()).parse().unwrap()]);
+    let options = PullOptions { platforms, unpack: false, ..PullOptions::default() };
+    stage.run(Pull::new(reference(&name), options)).unwrap();
+    let check = |matcher: Matcher| {
+        let image = env.block_on(get(&stage.ctx, &name)).unwrap();
+        let check = ctrsh::ops::image::check(&stage.ctx, &image, &matcher, &stage.snapshotter);
+        env.block_on(check).unwrap()
+    };
+    assert!(!check(Matcher::host()).complete());
+    assert!(check(Matcher::Any(vec![format!("linux/{}", foreign()).parse().unwrap()])).complete());
+    let options = PullOptions { platforms: Matcher::All, ..PullOptions::default() };
+    stage.run(Pull::new(reference(&name), options)).unwrap();
+    assert!(check(Matcher::All).complete());
+    let options =
+        PullOptions { platforms: Matcher::Any(vec!["linux/s390x".parse().unwrap()]), ..PullOptions::default() };
+    let error = stage.run(Pull::new(reference(&name), options)).unwrap_err();
+    assert_eq!(error.kind(), Failed::NotFound, "{error}");
+    assert!(error.hint().unwrap().contains("platform"), "{:?}", error.hint());
+}
+
+fn digest_at(env: &Env, reference: &str) -> String {
+    let arguments = ["inspect", "--raw", "--tls-verify=false", &format!("docker://{reference}")];
+    let raw = env.skopeo(&arguments).ok();
+    ctrsh::oci::Digest::sha256(raw.as_bytes()).to_string()
+}
+
+fn pushed(env: &Env) {
+    for kind in [Kind::ThreeLayers, Kind::Docker] {
+        let name = env.pushed(kind, "images");
+        let stage = Stage::empty(env, "images");
+        let image = pull(&stage, &name).unwrap();
+        let target = format!("{}:team", env.repository("images/harbor/library"));
+        let options = PushOptions { source: Some(name), ..PushOptions::default() };
+        let done = stage.run(Push::new(reference(&target), options)).unwrap();
+        assert_eq!(done.target.digest, image.target.digest);
+        assert_eq!(digest_at(env, &target), image.target.digest.to_string());
+        let other = Stage::empty(env, "images");
+        other.ctr(&["images", "pull", "--plain-http", "--snapshotter", &other.snapshotter, &target]);
+        assert_eq!(env.block_on(get(&other.ctx, &target)).unwrap().target.digest, image.target.digest);
+    }
+}
+
+fn again(env: &Env) {
+    let name = env.pushed(Kind::ThreeLayers, "images");
+    let stage = Stage::empty(env, "images");
+    pull(&stage, &name).unwrap();
+    let push = |target: &str| {
+        let options = PushOptions { source: Some(name.clone()), ..PushOptions::default() };
+        stage.run(Push::new(reference(target), options)).unwrap().totals
+    };
+    let target = format!("{}:one", env.repository("images"));
+    let first = push(&target);
+    assert_eq!((first.sent, first.blobs_sent), (0, 0), "all blobs are in the repository they were pulled from");
+    assert_eq!(first.blobs_mounted, 4);
+    assert_eq!(push(&target), ctrsh::ops::copy::Totals::default());
+}
+
+fn partial(env: &Env) {
+    let name = env.pushed(Kind::Index, "images");
+    let stage = Stage::empty(env, "images");
+    let image = pull(&stage, &name).unwrap();
+    let target = format!("{}:part", env.repository("images"));
+    let options = PushOptions { source: Some(name.clone()), ..PushOptions::default() };
+    let done = stage.run(Push::new(reference(&target), options.clone())).unwrap();
+    assert_ne!(done.target.digest, image.target.digest);
+    assert_eq!(digest_at(env, &target), done.target.digest.to_string());
+    let whole = PullOptions { platforms: Matcher::All, ..PullOptions::default() };
+    stage.run(Pull::new(reference(&name), whole)).unwrap();
+    let done = stage.run(Push::new(reference(&target), options)).unwrap();
+    assert_eq!(done.target.digest, image.target.digest);
+    assert_eq!(digest_at(env, &target), image.target.digest.to_string());
+}
+
+fn dropped(env: &Env) {
+    let name = env.pushed(Kind::Big(24), "images");
+    let stage = Stage::empty(env, "images");
+    let before = stage.leftovers();
+    for wait in [1, 20, 60, 120] {
+        env.block_on(async {
+            let pull = ctrsh::ops::execute(&stage.ctx, Pull::new(reference(&name), PullOptions::default()));
+            let limit = std::time::Duration::from_millis(wait);
+            assert!(tokio::time::timeout(limit, pull).await.is_err(), "it ended within {wait} ms");
+            stage.ctx.debts().settle().await;
+        });
+        assert_eq!(stage.leftovers(), before, "cut off after {wait} ms");
+    }
+    pull(&stage, &name).unwrap();
+}
+
+fn dry(env: &Env) {
+    let name = env.pushed(Kind::ThreeLayers, "images");
+    let stage = Stage::empty(env, "images");
+    let before = stage.leftovers();
+    let ctx = stage.ctx.dry_run();
+    let preview = stage.run_in(&ctx, Pull::new(reference(&name), PullOptions::default())).unwrap();
+    assert_eq!(preview.name, name);
+    assert_eq!(env.block_on(get(&ctx, &name)).unwrap().target, preview.target, "later calls of the dry run find it");
+    assert_eq!(stage.leftovers(), before);
+    pull(&stage, &name).unwrap();
+    let target = format!("{}:dry", env.repository("images"));
+    let options = PushOptions { source: Some(name), ..PushOptions::default() };
+    stage.run_in(&ctx, Push::new(reference(&target), options)).unwrap();
+    let there = env.skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{target}")]);
+    assert!(!there.succeeded(), "a dry push made {target}");
+}
+
+fn mistakes(env: &Env) {
+    let stage = Stage::empty(env, "images");
+    let before = stage.leftovers();
+    let missing = format!("{}:nope", env.repository("images"));
+    let error = pull(&stage, &missing).unwrap_err();
+    assert_eq!(error.kind(), Failed::NotFound, "{error}");
+    assert!(error.to_string().contains(&missing), "{error}");
+    let error = stage.run(Push::new(reference(&missing), PushOptions::default())).unwrap_err();
+    assert_eq!(error.kind(), Failed::NotFound, "{error}");
+    let error = stage.run(Pull::new(reference("127.0.0.1:1/x:1"), PullOptions::default())).unwrap_err();
+    assert_eq!(error.kind(), Failed::Unavailable, "{error}");
+    assert_eq!(stage.leftovers(), before);
+}
