@@ -3,6 +3,7 @@
 
 mod containerd;
 mod harness;
+mod layout;
 mod ops;
 mod registry;
 mod sandbox;
@@ -22,6 +23,7 @@ fn main() {
     trials.extend(containerd::trials(&env));
     trials.extend(registry::trials(&env));
     trials.extend(sandbox::trials(&env));
+    trials.extend(layout::trials(&env));
     trials.extend(ops::trials(&env));
     trials.extend(shell::trials(&env));
     trials.extend(tidy::trials());

@@ -254,6 +254,10 @@ impl ImageSource for LayoutFolder {
         Ok(bytes)
     }
 
+    async fn holds(&self, descriptor: &Descriptor) -> store::Result<bool> {
+        Ok(self.contains(&descriptor.digest).await?)
+    }
+
     async fn open(&self, descriptor: &Descriptor, offset: u64) -> store::Result<BlobReader> {
         Ok(BlobReader { start: offset, stream: self.piece(descriptor).await?.stream(offset) })
     }

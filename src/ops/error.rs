@@ -162,7 +162,7 @@ pub fn nearest<'a>(name: &str, existing: impl IntoIterator<Item = &'a str>) -> O
     existing
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(score, _)| *score > 0.8)
+        .filter(|(score, candidate)| *score > 0.8 && *candidate != name)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate.to_owned())
 }

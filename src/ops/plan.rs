@@ -45,6 +45,11 @@ impl<T> Plan<T> {
         Self { steps: Vec::new(), preview, effects: Vec::new() }
     }
 
+    /// Returns the same plan with the value that the call returns in a dry run.
+    pub fn returning<U>(self, preview: U) -> Plan<U> {
+        Plan { steps: self.steps, preview, effects: self.effects }
+    }
+
     /// Adds a step.
     #[must_use]
     pub fn step(mut self, access: Access, target: impl Into<String>, action: impl Into<String>) -> Self {

@@ -2,7 +2,7 @@
 
 use ctrsh::kind::{Failure, Kind as Failed};
 use ctrsh::oci::{Matcher, Reference};
-use ctrsh::ops::image::{Pull, PullOptions, Push, PushOptions, get, list};
+use ctrsh::ops::image::{Arrival, Pull, Push, PushOptions, get, list};
 use libtest_mimic::Trial;
 
 use super::stage::Stage;
@@ -28,7 +28,7 @@ fn reference(text: &str) -> Reference {
 }
 
 fn pull(stage: &Stage, text: &str) -> ctrsh::ops::Result<ctrsh::containerd::images::Image> {
-    stage.run(Pull::new(reference(text), PullOptions::default()))
+    stage.run(Pull::new(reference(text), Arrival::default(), Default::default()))
 }
 
 /// Lists what ctr lists: each line's words and labels sorted, without how long ago it was.
@@ -76,7 +76,7 @@ fn kubelet(env: &Env) {
     let name = env.pushed(Kind::Busybox, "images");
     let stage = Stage::empty(env, "images");
     let ctx = stage.ctx.in_namespace("k8s.io");
-    let image = stage.run_in(&ctx, Pull::new(reference(&name), PullOptions::default())).unwrap();
+    let image = stage.run_in(&ctx, Pull::new(reference(&name), Arrival::default(), Default::default())).unwrap();
     assert_eq!(image.labels["io.cri-containerd.image"], "managed");
     let config = env.block_on(ctrsh::ops::image::image_of(&ctx, &image, &Matcher::host())).unwrap().1.config.digest;
     let by_config = env.block_on(get(&ctx, config.as_str())).unwrap();
@@ -90,8 +90,8 @@ fn foreign_platform(env: &Env) {
     let name = env.pushed(Kind::Index, "images");
     let stage = Stage::empty(env, "images");
     let platforms = Matcher::Any(vec![format!("linux/{}", foreign()).parse().unwrap()]);
-    let options = PullOptions { platforms, unpack: false, ..PullOptions::default() };
-    stage.run(Pull::new(reference(&name), options)).unwrap();
+    let options = Arrival { platforms, unpack: false, ..Arrival::default() };
+    stage.run(Pull::new(reference(&name), options, Default::default())).unwrap();
     let check = |matcher: Matcher| {
         let image = env.block_on(get(&stage.ctx, &name)).unwrap();
         let check = ctrsh::ops::image::check(&stage.ctx, &image, &matcher, &stage.snapshotter);
@@ -99,12 +99,11 @@ fn foreign_platform(env: &Env) {
     };
     assert!(!check(Matcher::host()).complete());
     assert!(check(Matcher::Any(vec![format!("linux/{}", foreign()).parse().unwrap()])).complete());
-    let options = PullOptions { platforms: Matcher::All, ..PullOptions::default() };
-    stage.run(Pull::new(reference(&name), options)).unwrap();
+    let options = Arrival { platforms: Matcher::All, ..Arrival::default() };
+    stage.run(Pull::new(reference(&name), options, Default::default())).unwrap();
     assert!(check(Matcher::All).complete());
-    let options =
-        PullOptions { platforms: Matcher::Any(vec!["linux/s390x".parse().unwrap()]), ..PullOptions::default() };
-    let error = stage.run(Pull::new(reference(&name), options)).unwrap_err();
+    let options = Arrival { platforms: Matcher::Any(vec!["linux/s390x".parse().unwrap()]), ..Arrival::default() };
+    let error = stage.run(Pull::new(reference(&name), options, Default::default())).unwrap_err();
     assert_eq!(error.kind(), Failed::NotFound, "{error}");
     assert!(error.hint().unwrap().contains("platform"), "{:?}", error.hint());
 }
@@ -155,8 +154,8 @@ fn partial(env: &Env) {
     let done = stage.run(Push::new(reference(&target), options.clone())).unwrap();
     assert_ne!(done.target.digest, image.target.digest);
     assert_eq!(digest_at(env, &target), done.target.digest.to_string());
-    let whole = PullOptions { platforms: Matcher::All, ..PullOptions::default() };
-    stage.run(Pull::new(reference(&name), whole)).unwrap();
+    let whole = Arrival { platforms: Matcher::All, ..Arrival::default() };
+    stage.run(Pull::new(reference(&name), whole, Default::default())).unwrap();
     let done = stage.run(Push::new(reference(&target), options)).unwrap();
     assert_eq!(done.target.digest, image.target.digest);
     assert_eq!(digest_at(env, &target), image.target.digest.to_string());
@@ -168,7 +167,8 @@ fn dropped(env: &Env) {
     let before = stage.leftovers();
     for wait in [1, 20, 60, 120] {
         env.block_on(async {
-            let pull = ctrsh::ops::execute(&stage.ctx, Pull::new(reference(&name), PullOptions::default()));
+            let pull =
+                ctrsh::ops::execute(&stage.ctx, Pull::new(reference(&name), Arrival::default(), Default::default()));
             let limit = std::time::Duration::from_millis(wait);
             assert!(tokio::time::timeout(limit, pull).await.is_err(), "it ended within {wait} ms");
             stage.ctx.debts().settle().await;
@@ -183,7 +183,7 @@ fn dry(env: &Env) {
     let stage = Stage::empty(env, "images");
     let before = stage.leftovers();
     let ctx = stage.ctx.dry_run();
-    let preview = stage.run_in(&ctx, Pull::new(reference(&name), PullOptions::default())).unwrap();
+    let preview = stage.run_in(&ctx, Pull::new(reference(&name), Arrival::default(), Default::default())).unwrap();
     assert_eq!(preview.name, name);
     assert_eq!(env.block_on(get(&ctx, &name)).unwrap().target, preview.target, "later calls of the dry run find it");
     assert_eq!(stage.leftovers(), before);
@@ -204,7 +204,7 @@ fn mistakes(env: &Env) {
     assert!(error.to_string().contains(&missing), "{error}");
     let error = stage.run(Push::new(reference(&missing), PushOptions::default())).unwrap_err();
     assert_eq!(error.kind(), Failed::NotFound, "{error}");
-    let error = stage.run(Pull::new(reference("127.0.0.1:1/x:1"), PullOptions::default())).unwrap_err();
+    let error = stage.run(Pull::new(reference("127.0.0.1:1/x:1"), Arrival::default(), Default::default())).unwrap_err();
     assert_eq!(error.kind(), Failed::Unavailable, "{error}");
     assert_eq!(stage.leftovers(), before);
 }

@@ -1,5 +1,6 @@
 //! The operations, each compared with what the real `ctr` sees.
 
+mod archive;
 mod container;
 mod container_script;
 mod container_spec;
@@ -15,6 +16,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     let mut trials = container::trials(env);
     trials.extend(container_script::trials(env));
     trials.extend(container_spec::trials(env));
+    trials.extend(archive::trials(env));
     trials.extend(image::trials(env));
     trials.extend(task::trials(env));
     trials

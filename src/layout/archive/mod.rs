@@ -144,6 +144,12 @@ impl ImageSource for ArchiveSource {
         Ok(bytes)
     }
 
+    /// An archive of one platform's image may list the others, and holds nothing of them.
+    async fn holds(&self, descriptor: &Descriptor) -> store::Result<bool> {
+        Ok(self.archive.listing.made.contains_key(&descriptor.digest)
+            || self.archive.piece(&descriptor.digest).is_some())
+    }
+
     async fn open(&self, descriptor: &Descriptor, offset: u64) -> store::Result<BlobReader> {
         let piece = self.archive.blob(descriptor)?;
         Ok(BlobReader { start: offset, stream: piece.stream(offset) })

@@ -1,27 +1,37 @@
 //! Images: names in a namespace that point to content.
 
+mod arrive;
 mod check;
 mod delete;
 mod detail;
+mod from_rootfs;
 mod get;
 mod inspect;
 mod label;
 mod list;
+mod load;
 mod pull;
 mod push;
+mod save;
 mod tag;
+mod unpack;
 mod usage;
 
+pub use arrive::Arrival;
 pub use check::{Check, PlatformCheck, check};
 pub use delete::Delete;
 pub use detail::{Detail, detail, details};
+pub use from_rootfs::FromRootfs;
 pub use get::get;
 pub use inspect::{config, image_of, manifest};
 pub use label::Label;
 pub use list::list;
-pub use pull::{Pull, PullOptions};
+pub use load::{Load, LoadOptions};
+pub use pull::Pull;
 pub use push::{Push, PushOptions, Pushed};
+pub use save::{Save, SaveOptions};
 pub use tag::Tag;
+pub use unpack::Unpack;
 pub use usage::{Usage, usage};
 
 use crate::oci::Reference;

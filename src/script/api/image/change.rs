@@ -51,11 +51,14 @@ fn image_tag(call: &Call<'_>, image: ImageObject, target: String, options: Optio
     Ok(ImageObject::new(tagged, image.place()))
 }
 
-const DELETE_OPTIONS: &[Opt] =
-    &[Opt::new("sync", "bool", "Whether to wait until the freed space is free. Default false.")];
+const DELETE_OPTIONS: &[Opt] = &[Opt::new(
+    "wait",
+    "bool",
+    "Whether to wait until the freed space is free, as `--sync` of ctr does. Default false.",
+)];
 
 fn deletion(options: &Options) -> Result<Deletion> {
-    Ok(if options.flag("sync")? { Deletion::Synchronous } else { Deletion::Later })
+    Ok(if options.flag("wait")? { Deletion::Synchronous } else { Deletion::Later })
 }
 
 const DELETE_IMAGES: Spec = Spec {

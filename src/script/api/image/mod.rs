@@ -1,5 +1,6 @@
 //! Images: the object, and the functions that act on images.
 
+mod archive;
 mod change;
 mod object;
 mod read;
@@ -51,4 +52,5 @@ pub(crate) fn register(catalog: &mut Catalog) {
     read::register(catalog);
     change::register(catalog);
     transfer::register(catalog);
+    archive::register(catalog);
 }

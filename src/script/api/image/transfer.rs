@@ -6,7 +6,7 @@ use super::{ALL_PLATFORMS, ImageObject, PLATFORM, SNAPSHOTTER, platform, platfor
 use crate::grant::Access;
 use crate::oci::Reference;
 use crate::ops;
-use crate::ops::image::{PullOptions, PushOptions, Pushed};
+use crate::ops::image::{Arrival, PushOptions, Pushed};
 use crate::registry;
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
@@ -120,14 +120,14 @@ const PULL: Spec = Spec {
 fn pull(call: &Call<'_>, reference: Name, options: Options) -> Result<ImageObject> {
     let reference: Reference = reference.0.parse().map_err(ops::Error::from)?;
     let labels = options.pairs("label")?.unwrap_or_default();
-    let settings = PullOptions {
+    let arrival = Arrival {
         platforms: platforms(&options)?,
         unpack: options.bool("unpack")?.unwrap_or(true),
         snapshotter: options.string("snapshotter")?,
         labels: labels.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
-        registry: registry_options(call, &options)?,
     };
-    let image = call.run(ops::image::Pull::new(reference, settings))?;
+    let registry = registry_options(call, &options)?;
+    let image = call.run(ops::image::Pull::new(reference, arrival, registry))?;
     Ok(ImageObject::new(image, call.ctx().place()))
 }
 

@@ -1,0 +1,205 @@
+//! How an image comes into the namespace, wherever it comes from: content, unpacked layers, and last of all its name.
+
+use futures_util::FutureExt;
+use futures_util::future::try_join_all;
+
+use crate::containerd::images::Image;
+use crate::containerd::store::ContainerdStore;
+use crate::containerd::{Client, Labels};
+use crate::grant::Access;
+use crate::oci::store::{ImageSink, ImageSource};
+use crate::oci::{Descriptor, Manifest, Matcher};
+use crate::ops::copy::{Copy, Totals};
+use crate::ops::graph::{Document, Graph};
+use crate::ops::lease::Leased;
+use crate::ops::unpack::{Feed, Unpacker};
+use crate::ops::{Context, Effect, Error, Plan, Result, Seen};
+
+/// The namespace of the kubelet.
+const KUBERNETES: &str = "k8s.io";
+/// What makes an image visible to the kubelet (containerd internal/cri/labels).
+const CRI_IMAGE: (&str, &str) = ("io.cri-containerd.image", "managed");
+
+/// What is to become of an image here.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Which platforms were asked for.
+    pub platforms: Matcher,
+    /// Whether layers are unpacked.
+    pub unpack: bool,
+    /// Where they are unpacked; without it, the place's default.
+    pub snapshotter: Option<String>,
+    /// Labels for the image's record.
+    pub labels: Labels,
+}
+
+impl Default for Arrival {
+    fn default() -> Self {
+        Self { platforms: Matcher::host(), unpack: true, snapshotter: None, labels: Labels::new() }
+    }
+}
+
+impl Arrival {
+    fn labels(&self, ctx: &Context) -> Labels {
+        let mut labels = self.labels.clone();
+        if ctx.namespace() == KUBERNETES {
+            labels.insert(CRI_IMAGE.0.to_owned(), CRI_IMAGE.1.to_owned());
+        }
+        labels
+    }
+
+    /// Says what the record would be.
+    fn preview(&self, ctx: &Context, name: &str, root: &Descriptor) -> Image {
+        let now = chrono::Utc::now();
+        Image { name: name.to_owned(), target: plain(root), labels: self.labels(ctx), created_at: now, updated_at: now }
+    }
+
+    /// Adds what the arrival of an image does.
+    ///
+    /// # Errors
+    /// When there is no connection.
+    pub(super) async fn plan<T>(
+        &self,
+        ctx: &Context,
+        plan: Plan<T>,
+        name: &str,
+        root: &Descriptor,
+        graph: &Graph,
+    ) -> Result<(Plan<T>, Image)> {
+        let preview = self.preview(ctx, name, root);
+        // Only who is shown the plan needs to know what is here already.
+        let bytes = if ctx.is_dry_run() { missing(&ctx.client().await?, graph).await? } else { graph.size() };
+        let mut plan = plan.transfer(ctx.target(), format!("fetch the content of {name}"), bytes);
+        if self.unpack {
+            plan = plan.step(Access::Write, ctx.target(), format!("unpack the layers of {name}"));
+        }
+        let plan = plan
+            .step(Access::Write, ctx.target(), format!("point image {name} to {}", root.digest))
+            .effect(Effect::exists(&ctx.place_name(), name, preview.clone()));
+        Ok((plan, preview))
+    }
+
+    /// Brings the image in.
+    ///
+    /// # Errors
+    /// What moving or unpacking it failed with; nothing of it stays then that was not here before.
+    pub(super) async fn bring(
+        &self,
+        ctx: &Context,
+        source: &dyn ImageSource,
+        name: &str,
+        root: &Descriptor,
+        graph: &Graph,
+    ) -> Result<Image> {
+        let labels = self.labels(ctx);
+        let leased = Leased::new(ctx).await?;
+        let client = leased.client();
+        let sink =
+            ContainerdStore::new(client.clone(), name).with_origin(source.origin()).with_image_labels(labels.clone());
+        let wanted = if self.unpack { runnable(graph, &self.platforms) } else { Vec::new() };
+        let snapshotter = if wanted.is_empty() {
+            String::new()
+        } else {
+            super::snapshotter(ctx, self.snapshotter.as_deref()).await?
+        };
+        let mut feeds = Vec::new();
+        let mut unpacking = Vec::new();
+        for manifest in &wanted {
+            let (feed, unpacker) = Unpacker::new(client, &snapshotter, manifest, ctx.progress(), ctx.debts());
+            feeds.push(feed);
+            unpacking.push(unpacker.run().boxed());
+        }
+        let copying = copy(ctx, source, &sink, graph, feeds);
+        let (_, _) = tokio::try_join!(copying, try_join_all(unpacking))?;
+        sink.finish(root).await?;
+        if ctx.namespace() == KUBERNETES {
+            // The record by which the kubelet knows an image.
+            for manifest in runnable(graph, &self.platforms) {
+                client.images().put(manifest.config.digest.as_str(), &plain(root), &labels).await?;
+            }
+        }
+        let image = client.images().get(name).await?;
+        leased.release().await?;
+        Ok(image)
+    }
+}
+
+/// Refuses to take a name that points elsewhere.
+///
+/// # Errors
+/// [`Error::AlreadyExists`].
+pub(super) async fn refuse_taken(ctx: &Context, name: &str, root: &Descriptor) -> Result<()> {
+    let present = match ctx.overlay().get::<Image>(&ctx.place_name(), name) {
+        Seen::As(image) => image,
+        Seen::Gone => return Ok(()),
+        Seen::Unknown => match ctx.client().await?.images().get(name).await {
+            Ok(image) => image,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        },
+    };
+    if present.target.digest == root.digest {
+        return Ok(());
+    }
+    Err(Error::AlreadyExists {
+        what: "image",
+        name: name.to_owned(),
+        cure: Some(format!("it points to {}; #{{ force: true }} points it here", present.target.digest)),
+    })
+}
+
+/// A record holds what ctr puts there: the three fields and nothing of how the descriptor was come by.
+fn plain(root: &Descriptor) -> Descriptor {
+    Descriptor::new(root.media_type.clone(), root.digest.clone(), root.size)
+}
+
+/// Moves the content, telling the unpackers of each blob that has arrived; when it ends, all has.
+async fn copy(
+    ctx: &Context,
+    source: &dyn ImageSource,
+    sink: &ContainerdStore,
+    graph: &Graph,
+    feeds: Vec<Feed>,
+) -> Result<Totals> {
+    let arrived = |blob: &Descriptor| feeds.iter().for_each(|feed| feed.arrived(blob));
+    let copy =
+        Copy { source, sink, graph, flights: ctx.flights(), progress: &**ctx.progress(), arrived: Some(&arrived) };
+    copy.run().await
+}
+
+/// Adds up what the store lacks.
+async fn missing(client: &Client, graph: &Graph) -> Result<u64> {
+    let mut bytes = 0;
+    for descriptor in graph.blobs.iter().chain(graph.documents.iter().map(|document| &document.descriptor)) {
+        match client.content().info(&descriptor.digest).await {
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => bytes += descriptor.size,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(bytes)
+}
+
+/// Picks the manifests to unpack: those that were asked for by name, and of all platforms only this host's.
+fn runnable(graph: &Graph, matcher: &Matcher) -> Vec<Manifest> {
+    let documents = graph.documents.iter().filter(|document| !document.descriptor.is_attestation());
+    let images: Vec<_> = documents.filter(|document| document.manifest().is_some_and(is_image)).collect();
+    let chosen: Vec<_> = match matcher {
+        Matcher::Any(_) => images,
+        Matcher::All if images.len() <= 1 => images,
+        Matcher::All => {
+            let host = Matcher::host();
+            let rank = |document: &Document| host.rank(document.descriptor.platform.as_ref()?);
+            let ranked = images.into_iter().filter_map(|document| Some((rank(document)?, document)));
+            ranked.min_by_key(|(rank, _)| *rank).map(|(_, document)| document).into_iter().collect()
+        }
+    };
+    chosen.into_iter().filter_map(Document::manifest).cloned().collect()
+}
+
+/// Says whether a manifest is of an image, and not of some other artifact.
+fn is_image(manifest: &Manifest) -> bool {
+    let config = &manifest.config.media_type;
+    let unnamed = config.as_str() == "application/octet-stream";
+    config.is_config() || (unnamed && manifest.layers.iter().all(|layer| layer.media_type.is_layer()))
+}

@@ -1,0 +1,116 @@
+//! `load`: brings the images of an archive into the namespace.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use super::arrive::{Arrival, refuse_taken};
+use crate::containerd::images::Image;
+use crate::kind::BoxFailure;
+use crate::layout::{ArchiveReader, ListedImage, ReadOptions};
+use crate::oci::Reference;
+use crate::ops::graph::{self, Graph, Selection};
+use crate::ops::{Context, Error, Level, Operation, Plan, Result};
+
+/// What a load may be told.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// What becomes of each image here.
+    pub arrival: Arrival,
+    /// The name for an image that has none in the archive, or a repository for those that have a bare tag.
+    pub name: Option<Reference>,
+    /// Whether names that point elsewhere are pointed to the archive's images.
+    pub force: bool,
+}
+
+/// Brings in what an archive holds.
+pub struct Load {
+    path: PathBuf,
+    options: LoadOptions,
+    found: Option<(ArchiveReader, Vec<Loadable>)>,
+}
+
+struct Loadable {
+    name: String,
+    image: ListedImage,
+    graph: Graph,
+}
+
+impl Load {
+    /// Loads a tar that Docker, ctr or an OCI tool wrote, plain or compressed.
+    #[must_use]
+    pub fn new(path: PathBuf, options: LoadOptions) -> Self {
+        Self { path, options, found: None }
+    }
+
+    /// Decides what an image will be called; an image without any name is told of and left out.
+    fn name(&self, ctx: &Context, image: &ListedImage, alone: bool) -> Option<String> {
+        if let Some(name) = &image.name {
+            return Some(name.clone());
+        }
+        match &self.options.name {
+            Some(name) if alone && image.tag.is_none() => Some(name.to_string()),
+            Some(name) => Some(image.name_in(name)),
+            None => {
+                let text =
+                    format!("image {} of {} has no full name, and is left out", image.label(), self.path.display());
+                ctx.note(Level::Warn, &text);
+                None
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Operation for Load {
+    type Output = Vec<Image>;
+    const NAME: &'static str = "load";
+
+    fn subject(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    async fn plan(&mut self, ctx: &Context) -> Result<Plan<Vec<Image>>> {
+        ctx.check_path("reading it", &self.path)?;
+        let options = ReadOptions::new(&ctx.settings().temp_dir);
+        let archive = ArchiveReader::open(&self.path, &options).await.map_err(BoxFailure::from)?;
+        let listed = archive.images().to_vec();
+        let mut plan = Plan::new(());
+        let mut previews = Vec::new();
+        let mut loadable = Vec::new();
+        for image in &listed {
+            let Some(name) = self.name(ctx, image, listed.len() == 1) else { continue };
+            let source = archive.source_for(image);
+            let graph = graph::walk(&source, None, &image.target, &Selection::Present).await?;
+            if !self.options.force {
+                refuse_taken(ctx, &name, &image.target).await?;
+            }
+            let (next, preview) = self.options.arrival.plan(ctx, plan, &name, &image.target, &graph).await?;
+            plan = next;
+            previews.push(preview);
+            loadable.push(Loadable { name, image: image.clone(), graph });
+        }
+        if loadable.is_empty() {
+            return Err(Error::Argument {
+                name: self.path.display().to_string(),
+                problem: match listed.len() {
+                    0 => "holds no images".into(),
+                    number => format!("holds {number} images, and none has a full name"),
+                },
+                cure: (!listed.is_empty()).then(|| "give one: #{ name: \"HOST/NAME:TAG\" }".into()),
+            });
+        }
+        self.found = Some((archive, loadable));
+        Ok(plan.returning(previews))
+    }
+
+    async fn apply(self, ctx: &Context) -> Result<Vec<Image>> {
+        let mut images = Vec::new();
+        let Some((archive, loadable)) = &self.found else { return Ok(images) };
+        for one in loadable {
+            let source = archive.source_for(&one.image);
+            images.push(self.options.arrival.bring(ctx, &source, &one.name, &one.image.target, &one.graph).await?);
+        }
+        Ok(images)
+    }
+}

@@ -1,0 +1,184 @@
+//! Images as files: archives, and file systems that become images.
+
+use super::{ALL_PLATFORMS, ImageObject, PLATFORM, SNAPSHOTTER, platform, platforms};
+use crate::grant::Access;
+use crate::layout::RootfsOptions;
+use crate::oci::media_type::Compression;
+use crate::oci::{Matcher, Platform, Reference};
+use crate::ops;
+use crate::ops::image::{Arrival, LoadOptions, SaveOptions};
+use crate::script::call::Call;
+use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
+use crate::script::error::Result;
+use crate::script::options::Options;
+use crate::script::value::NameList;
+
+const UNPACK: Opt = Opt::new("unpack", "bool", "Whether layers are unpacked. Default true.");
+const FORCE: Opt = Opt::new("force", "bool", "Whether a name that points elsewhere is pointed here. Default false.");
+
+fn arrival(options: &Options, platforms: Matcher) -> Result<Arrival> {
+    Ok(Arrival {
+        platforms,
+        unpack: options.bool("unpack")?.unwrap_or(true),
+        snapshotter: options.string("snapshotter")?,
+        labels: Default::default(),
+    })
+}
+
+const LOAD: Spec = Spec {
+    name: "load",
+    on: On::Node,
+    params: &[Param::of("path", Names::File)],
+    options: &[
+        Opt::new(
+            "name",
+            "string",
+            "The name for an image that has none in the archive, or the repository for bare tags.",
+        ),
+        FORCE,
+        UNPACK,
+        SNAPSHOTTER,
+    ],
+    access: Access::Write,
+    doc: "Brings in all images of an archive that `docker save`, `ctr images export` or an OCI tool wrote, plain or compressed, and returns them.\n\nThe file needs `files` access below the working folder and `host` access elsewhere. Images without a full name are told of and left out; `name` gives them one. A compressed archive is spooled to the temporary folder. Of an image for several platforms, what the archive holds is brought in and this host's platform is unpacked.",
+    examples: &[Example::gives(
+        "save(\"busybox\", \"box.tar\"); load(\"box.tar\")[0].name",
+        "\"docker.io/library/busybox:latest\"",
+    )],
+};
+
+fn load(call: &Call<'_>, path: String, options: Options) -> Result<Vec<ImageObject>> {
+    let name = options.string("name")?.map(|name| name.parse::<Reference>()).transpose().map_err(ops::Error::from)?;
+    let settings = LoadOptions { arrival: arrival(&options, Matcher::All)?, name, force: options.flag("force")? };
+    let path = call.ctx().settings().working_dir.join(path);
+    let images = call.run(ops::image::Load::new(path, settings))?;
+    Ok(ImageObject::list(images, call.ctx().place()))
+}
+
+const SAVE_OPTIONS: &[Opt] = &[
+    PLATFORM,
+    ALL_PLATFORMS,
+    Opt::new(
+        "compression",
+        "string",
+        "`none`, `gzip` or `zstd`. Default: by the name's ending, `.gz`, `.tgz` or `.zst`.",
+    ),
+];
+
+const SAVE: Spec = Spec {
+    name: "save",
+    on: On::Node,
+    params: &[Param::of("references", Names::Image), Param::of("path", Names::File)],
+    options: SAVE_OPTIONS,
+    access: Access::Read,
+    doc: "Writes one image or several to an OCI archive that Docker and ctr load too, and returns its length in bytes.\n\nThe file needs `files` access below the working folder and `host` access elsewhere; it appears when it is whole. Without `platform`, all platforms that are here whole are written.",
+    examples: &[Example::gives("save(\"busybox\", \"box.tar.gz\") > 1000", "true")],
+};
+
+fn save(call: &Call<'_>, references: NameList, path: String, options: Options) -> Result<u64> {
+    let chosen = options.any("platform").is_some() || options.flag("all_platforms")?;
+    let settings = SaveOptions {
+        platforms: chosen.then(|| platforms(&options)).transpose()?,
+        compression: match options.string("compression")?.as_deref() {
+            None if path.ends_with(".gz") || path.ends_with(".tgz") => Compression::Gzip,
+            None if path.ends_with(".zst") => Compression::Zstd,
+            None | Some("none") => Compression::None,
+            Some("gzip") => Compression::Gzip,
+            Some("zstd") => Compression::Zstd,
+            Some(other) => return Err(options.bad("compression", format!("must be none, gzip or zstd, not '{other}'"))),
+        },
+    };
+    let path = call.ctx().settings().working_dir.join(path);
+    call.run(ops::image::Save::new(references.0, path, settings))
+}
+
+const FROM_ROOTFS: Spec = Spec {
+    name: "from_rootfs",
+    on: On::Node,
+    params: &[Param::of("path", Names::File), Param::new("name")],
+    options: &[
+        Opt::new(
+            "cmd",
+            "string or array",
+            "Arguments when none are given, or the program when there is no entrypoint.",
+        ),
+        Opt::new("entrypoint", "string or array", "The program, and its first arguments."),
+        Opt::new("env", "map or array", "Environment variables."),
+        Opt::new("cwd", "string", "Where it starts."),
+        Opt::new("user", "string", "The user, `user|uid[:group|gid]`."),
+        Opt::new("label", "map", "Labels of the image's config."),
+        Opt::new("stop_signal", "string", "The signal that asks it to end, such as `SIGQUIT`."),
+        Opt::new("platform", "string", "The platform that the files are for. Default: this host's."),
+        FORCE,
+        UNPACK,
+        SNAPSHOTTER,
+    ],
+    access: Access::Write,
+    doc: "Makes an image of a folder or of a tar, as `docker import` does, and returns it.\n\nEqual files make an equal image. The files need `files` access below the working folder and `host` access elsewhere.",
+    examples: &[],
+};
+
+fn from_rootfs(call: &Call<'_>, path: String, name: String, options: Options) -> Result<ImageObject> {
+    let name: Reference = name.parse().map_err(ops::Error::from)?;
+    let on = match options.string("platform")? {
+        Some(text) => text.parse::<Platform>().map_err(ops::Error::from)?,
+        None => Platform::host(),
+    };
+    let pairs = |key| -> Result<Vec<(String, String)>> {
+        let pairs = options.pairs(key)?.unwrap_or_default();
+        Ok(pairs.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect())
+    };
+    let config = RootfsOptions {
+        entrypoint: options.strings("entrypoint")?.unwrap_or_default(),
+        cmd: options.strings("cmd")?.unwrap_or_default(),
+        env: pairs("env")?.into_iter().map(|(key, value)| format!("{key}={value}")).collect(),
+        working_dir: options.string("cwd")?,
+        user: options.string("user")?,
+        labels: pairs("label")?.into_iter().collect(),
+        stop_signal: options.string("stop_signal")?,
+        ..RootfsOptions::new(on.clone())
+    };
+    let arrival = arrival(&options, Matcher::Any(vec![on]))?;
+    let path = call.ctx().settings().working_dir.join(path);
+    let made = ops::image::FromRootfs::new(path, name, config, arrival, options.flag("force")?);
+    Ok(ImageObject::new(call.run(made)?, call.ctx().place()))
+}
+
+const IMAGE_SAVE: Spec = Spec {
+    name: "save",
+    on: On::Method,
+    params: &[Param::of("path", Names::File)],
+    options: SAVE_OPTIONS,
+    access: Access::Read,
+    doc: "Writes the image to an OCI archive that Docker and ctr load too, and returns its length in bytes.",
+    examples: &[Example::gives("image(\"busybox\").save(\"box.tar\") > 1000", "true")],
+};
+
+fn image_save(call: &Call<'_>, image: ImageObject, path: String, options: Options) -> Result<u64> {
+    save(call, NameList(vec![image.record().name.clone()]), path, options)
+}
+
+const IMAGE_UNPACK: Spec = Spec {
+    name: "unpack",
+    on: On::Method,
+    params: &[],
+    options: &[PLATFORM, SNAPSHOTTER],
+    access: Access::Write,
+    doc: "Makes snapshots of the image's layers, those that are there already left alone, and returns how many it made.",
+    examples: &[Example::gives("image(\"busybox\").unpack() >= 0", "true")],
+};
+
+fn image_unpack(call: &Call<'_>, image: ImageObject, options: Options) -> Result<u64> {
+    let matcher = platform(options.strings("platform")?)?;
+    let unpack = ops::image::Unpack::new(&image.record().name, matcher, options.string("snapshotter")?);
+    call.run_in(&call.at(image.place()), unpack)
+}
+
+/// Registers the functions.
+pub(super) fn register(catalog: &mut Catalog) {
+    catalog.add(&LOAD, load);
+    catalog.add(&SAVE, save);
+    catalog.add(&FROM_ROOTFS, from_rootfs);
+    catalog.add(&IMAGE_SAVE, image_save);
+    catalog.add(&IMAGE_UNPACK, image_unpack);
+}
