@@ -171,7 +171,7 @@ fn disk(name: &'static str, folder: &Path) -> Finding {
         return worse(name, format!("{} cannot be looked at", folder.display()), "run it as root");
     };
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let text = format!("{} free in {}", indicatif::BinaryBytes(free), folder.display());
+    let text = format!("{} free in {}", crate::script::units::show_size(free), folder.display());
     if free < LITTLE || stat.f_favail == 0 && stat.f_files > 0 {
         return worse(name, text, "make room: delete images that no container uses");
     }
