@@ -2,9 +2,11 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::exit)]
 
 mod containerd;
+mod examples;
 mod harness;
 mod layout;
 mod ops;
+mod reference;
 mod registry;
 mod sandbox;
 mod shell;
@@ -26,6 +28,8 @@ fn main() {
     trials.extend(layout::trials(&env));
     trials.extend(ops::trials(&env));
     trials.extend(shell::trials(&env));
+    trials.extend(examples::trials(&env));
+    trials.extend(reference::trials());
     trials.extend(tidy::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     env.stop();

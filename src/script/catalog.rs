@@ -112,8 +112,9 @@ impl Opt {
 
 /// A script that shows a function.
 ///
-/// Examples run in a namespace that holds `docker.io/library/busybox:latest` and with the registry of the sandbox, whose
-/// address is in the constant `REGISTRY`.
+/// Examples run in a namespace that holds `docker.io/library/busybox:latest`, in a folder that holds `rootfs`, the files of
+/// an image, and `box.tar`, an image saved, and with a registry whose address is in the constant `REGISTRY` and that has
+/// `example/box:1`.
 #[derive(Debug, Clone, Copy)]
 pub struct Example {
     /// The script. Its last value is compared to `gives` when that is there.

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use ctrsh::grant::Allow;
+use ctrsh::script::Interpreter;
 use ctrsh::script::call::Sink;
-use ctrsh::script::{Interpreter, Limits, Setup};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -37,16 +37,8 @@ impl Sink for Printed {
 fn interpreter(stage: &Stage, dry: bool) -> (Interpreter, Arc<Printed>) {
     let printed = Arc::new(Printed::default());
     let ctx = stage.allowing(Allow::script());
-    let interpreter = Interpreter::new(Setup {
-        runtime: stage.env.runtime().handle().clone(),
-        context: if dry { ctx.dry_run() } else { ctx },
-        sink: printed.clone(),
-        args: Vec::new(),
-        environment: std::sync::Arc::new(|_| None),
-        limits: Limits::default(),
-        modules: None,
-        documented: false,
-    });
+    let ctx = if dry { ctx.dry_run() } else { ctx };
+    let interpreter = stage.interpreter(&ctx, printed.clone());
     (interpreter, printed)
 }
 

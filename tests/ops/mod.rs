@@ -5,7 +5,7 @@ mod container;
 mod container_script;
 mod container_spec;
 mod image;
-mod stage;
+pub mod stage;
 mod task;
 
 use libtest_mimic::Trial;

@@ -69,6 +69,20 @@ impl Stage {
         })
     }
 
+    /// Makes an interpreter that runs scripts in a context.
+    pub fn interpreter(&self, ctx: &Context, sink: Arc<dyn ctrsh::script::Sink>) -> ctrsh::script::Interpreter {
+        ctrsh::script::Interpreter::new(ctrsh::script::Setup {
+            runtime: self.env.runtime().handle().clone(),
+            context: ctx.clone(),
+            sink,
+            args: Vec::new(),
+            environment: Arc::new(|_| None),
+            limits: ctrsh::script::Limits::default(),
+            modules: None,
+            documented: false,
+        })
+    }
+
     /// Runs ctr in the stage's namespace.
     pub fn ctr(&self, arguments: &[&str]) -> String {
         self.env.ctr(&[&["-n", self.namespace.as_str()], arguments].concat()).ok()

@@ -7,12 +7,19 @@ use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::grant::Access;
-use crate::ops::{Context, Error, Operation, Plan, Result};
+use crate::ops::{Context, Effect, Error, Operation, Plan, Result, Seen};
 
 /// The longest file that is read into a string: as long as a script's strings may be.
 pub const MAX_FILE: u64 = 16 << 20;
 /// The most output of a local process that is kept, each of stdout and stderr.
 const MAX_OUTPUT: u64 = 16 << 20;
+
+/// Where the overlay of a dry run keeps files.
+const FILES: &str = "files";
+
+/// What a dry run would have written.
+#[derive(Debug, Clone)]
+struct Written(String);
 
 fn resolve(ctx: &Context, path: &str) -> PathBuf {
     ctx.settings().working_dir.join(path)
@@ -25,6 +32,9 @@ fn resolve(ctx: &Context, path: &str) -> PathBuf {
 pub async fn read(ctx: &Context, path: &str) -> Result<String> {
     let file = resolve(ctx, path);
     ctx.check_path("reading it", &file)?;
+    if let Seen::As(Written(text)) = ctx.overlay().get(FILES, &file.display().to_string()) {
+        return Ok(text);
+    }
     let fail = |source| Error::File { attempted: "read", path: path.to_owned(), source };
     let opened = tokio::fs::File::open(&file).await.map_err(fail)?;
     let mut bytes = Vec::new();
@@ -62,7 +72,9 @@ impl Operation for Write {
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<()>> {
         let file = resolve(ctx, &self.path);
         let action = format!("write {} bytes to {}", self.text.len(), self.path);
-        Ok(Plan::new(()).step(ctx.path_access(&file), file.display().to_string(), action))
+        let name = file.display().to_string();
+        let effect = Effect::exists(FILES, &name, Written(self.text.clone()));
+        Ok(Plan::new(()).step(ctx.path_access(&file), name, action).effect(effect))
     }
 
     async fn apply(self, ctx: &Context) -> Result<()> {

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::containerd::Labels;
 use crate::containerd::namespaces::Namespace;
 use crate::grant::Access;
-use crate::ops::{Context, Effect, Error, Operation, Plan, Result, Seen};
+use crate::ops::{Context, Effect, Error, Operation, Plan, Result};
 
 mod delete;
 
@@ -27,17 +27,14 @@ pub async fn list(ctx: &Context) -> Result<Vec<Namespace>> {
 /// # Errors
 /// [`Error::NotFound`] with the nearest name that exists.
 pub async fn get(ctx: &Context, name: &str) -> Result<Namespace> {
-    match ctx.overlay().get::<Namespace>(&place(ctx), name) {
-        Seen::As(namespace) => return Ok(namespace),
-        Seen::Gone => {}
-        Seen::Unknown => match ctx.client().await?.namespaces().get(name).await {
-            Ok(namespace) => return Ok(namespace),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error.into()),
-        },
-    }
+    // containerd 1.6 answers for any name, so only the list tells.
     let existing = list(ctx).await?;
-    Err(Error::not_found("namespace", name, existing.iter().map(|namespace| namespace.name.as_str())))
+    let names = || existing.iter().map(|namespace| namespace.name.as_str());
+    existing
+        .iter()
+        .find(|namespace| namespace.name == name)
+        .cloned()
+        .ok_or_else(|| Error::not_found("namespace", name, names()))
 }
 
 /// Namespaces belong to the daemon as a whole.

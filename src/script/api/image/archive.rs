@@ -115,7 +115,10 @@ const FROM_ROOTFS: Spec = Spec {
     ],
     access: Access::Write,
     doc: "Makes an image of a folder or of a tar, as `docker import` does, and returns it.\n\nEqual files make an equal image. The files need `files` access below the working folder and `host` access elsewhere.",
-    examples: &[],
+    examples: &[Example::gives(
+        "from_rootfs(\"rootfs\", \"example/made:1\", #{ cmd: [\"/bin/sh\"] }).name",
+        "\"docker.io/example/made:1\"",
+    )],
 };
 
 fn from_rootfs(call: &Call<'_>, path: String, name: String, options: Options) -> Result<ImageObject> {
