@@ -76,7 +76,8 @@ const LINES: [(&str, usize); 2] = [("src", 500), ("tests", 700)];
 const EMPTY_NAMES: [&str; 7] = ["util", "utils", "common", "helper", "helpers", "manager", "misc"];
 
 /// What a checkout has to have.
-const FILES: [&str; 6] = ["LICENSE", "CHANGELOG.md", "Cargo.lock", ".ci/run", "scripts/test", "scripts/demo"];
+const FILES: [&str; 7] =
+    ["LICENSE", "CHANGELOG.md", "docs/architecture.md", "Cargo.lock", ".ci/run", "scripts/test", "scripts/demo"];
 
 /// The tests of the rules.
 pub fn trials() -> Vec<Trial> {
