@@ -4,6 +4,7 @@ mod archive;
 mod container;
 mod container_script;
 mod container_spec;
+mod faults;
 mod image;
 pub mod stage;
 mod task;
@@ -17,6 +18,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(container_script::trials(env));
     trials.extend(container_spec::trials(env));
     trials.extend(archive::trials(env));
+    trials.extend(faults::trials(env));
     trials.extend(image::trials(env));
     trials.extend(task::trials(env));
     trials

@@ -7,6 +7,7 @@ use ctrsh::grant::{Allow, Grant};
 use ctrsh::ops::policy::Unasked;
 use ctrsh::ops::progress::Silent;
 use ctrsh::ops::{Context, Daemon, Operation, Place, Settings, Shared, execute};
+use ctrsh::registry::Config;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -43,9 +44,14 @@ impl Stage {
 
     /// Makes an empty namespace.
     pub fn empty(env: &Env, area: &str) -> Self {
+        Self::with_registry(env, area, Config::default())
+    }
+
+    /// Makes an empty namespace, with registries reached as configured.
+    pub fn with_registry(env: &Env, area: &str, registry: Config) -> Self {
         let namespace = env.namespace(area);
         let folder = env.new_folder(area);
-        let ctx = context(env, &namespace, &folder, Allow::all());
+        let ctx = context_with(env, &namespace, &folder, Allow::all(), registry);
         Self { env: env.clone(), ctx, namespace, snapshotter: env.snapshotter(), folder }
     }
 
@@ -111,6 +117,10 @@ impl Stage {
 }
 
 fn context(env: &Env, namespace: &str, folder: &std::path::Path, allow: Allow) -> Context {
+    context_with(env, namespace, folder, allow, Config::default())
+}
+
+fn context_with(env: &Env, namespace: &str, folder: &std::path::Path, allow: Allow, registry: Config) -> Context {
     let endpoint = ctrsh::containerd::Endpoint::parse(&env.socket().to_string_lossy()).unwrap();
     let daemon = Daemon::new(endpoint, ctrsh::containerd::ConnectOptions::default());
     let place = Place { daemon, namespace: namespace.into() };
@@ -121,7 +131,7 @@ fn context(env: &Env, namespace: &str, folder: &std::path::Path, allow: Allow) -
         temp_dir: folder.join("tmp"),
         working_dir: folder.join("work"),
     };
-    let registry = ctrsh::registry::Client::new(ctrsh::registry::Config::default());
+    let registry = ctrsh::registry::Client::new(registry);
     let shared = Shared { registry, progress: Arc::new(Silent), confirm: Arc::new(Unasked), audit: None, settings };
     Context::new(place, Grant::new(allow, CancellationToken::new()), Arc::new(shared))
 }
