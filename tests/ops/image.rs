@@ -2,7 +2,7 @@
 
 use ctrsh::kind::{Failure, Kind as Failed};
 use ctrsh::oci::{Matcher, Reference};
-use ctrsh::ops::image::{Arrival, Pull, Push, PushOptions, get, list};
+use ctrsh::ops::image::{Arrival, Mount, Pull, Push, PushOptions, Unmount, get, list};
 use libtest_mimic::Trial;
 
 use super::stage::Stage;
@@ -19,6 +19,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::image::an index that is here in part goes as its one platform", env, partial),
         trial("ops::image::a pull that is dropped leaves nothing", env, dropped),
         trial("ops::image::a dry run of pull and push changes nothing", env, dry),
+        trial("ops::image::an image is mounted and taken away again", env, mounted),
         trial("ops::image::mistakes are named", env, mistakes),
     ]
 }
@@ -193,6 +194,28 @@ fn dry(env: &Env) {
     stage.run_in(&ctx, Push::new(reference(&target), options)).unwrap();
     let there = env.skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{target}")]);
     assert!(!there.succeeded(), "a dry push made {target}");
+}
+
+fn mounted(env: &Env) {
+    let stage = Stage::new(env, "images");
+    let before = stage.leftovers();
+    let target = stage.folder.join("mnt");
+    for writable in [false, true] {
+        let mount = || {
+            Mount::new(super::stage::IMAGE, target.clone(), writable, Matcher::host(), Some(stage.snapshotter.clone()))
+        };
+        stage.run(mount()).unwrap();
+        assert!(target.join("bin/busybox").is_file());
+        assert_eq!(std::fs::write(target.join("new"), "x").is_ok(), writable);
+        assert!(
+            stage.ctr(&["snapshots", "--snapshotter", &stage.snapshotter, "ls"]).contains(target.to_str().unwrap())
+        );
+        let error = stage.run(mount()).unwrap_err();
+        assert_eq!(error.kind(), Failed::Conflict, "{error}");
+        stage.run(Unmount::new(target.clone(), false, Some(stage.snapshotter.clone()))).unwrap();
+        assert!(!target.join("bin/busybox").exists());
+        assert_eq!(stage.leftovers(), before);
+    }
 }
 
 fn mistakes(env: &Env) {

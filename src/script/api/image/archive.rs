@@ -1,4 +1,4 @@
-//! Images as files: archives, and file systems that become images.
+//! Images as files: archives, file systems that become images, and images on a folder.
 
 use super::{ALL_PLATFORMS, ImageObject, PLATFORM, SNAPSHOTTER, platform, platforms};
 use crate::grant::Access;
@@ -177,6 +177,43 @@ fn image_unpack(call: &Call<'_>, image: ImageObject, options: Options) -> Result
     call.run_in(&call.at(image.place()), unpack)
 }
 
+const IMAGE_MOUNT: Spec = Spec {
+    name: "mount",
+    on: On::Method,
+    params: &[Param::of("path", Names::File)],
+    options: &[
+        Opt::new("rw", "bool", "Whether it can be written; the writes are gone with the snapshot. Default false."),
+        PLATFORM,
+        SNAPSHOTTER,
+    ],
+    access: Access::Host,
+    doc: "Mounts the image's files on a folder of this host, which is made if it is not there, and returns the folder.\n\nctrsh has to run as root on the daemon's own host. The snapshot behind it stays until `unmount`.",
+    examples: &[Example::gives("image(\"busybox\").mount(\"mnt\"); unmount(\"mnt\"); 1", "1")],
+};
+
+fn image_mount(call: &Call<'_>, image: ImageObject, path: String, options: Options) -> Result<String> {
+    let target = call.ctx().settings().working_dir.join(path);
+    let matcher = platform(options.strings("platform")?)?;
+    let (name, snapshotter) = (&image.record().name, options.string("snapshotter")?);
+    let mount = ops::image::Mount::new(name, target, options.flag("rw")?, matcher, snapshotter);
+    Ok(call.run_in(&call.at(image.place()), mount)?.display().to_string())
+}
+
+const UNMOUNT: Spec = Spec {
+    name: "unmount",
+    on: On::Node,
+    params: &[Param::of("path", Names::File)],
+    options: &[Opt::new("keep_snapshot", "bool", "Whether the snapshot behind it stays. Default false."), SNAPSHOTTER],
+    access: Access::Host,
+    doc: "Unmounts a folder that `Image.mount` mounted, and removes the snapshot behind it.",
+    examples: &[Example::runs("image(\"busybox\").mount(\"mnt\", #{ rw: true }); unmount(\"mnt\")")],
+};
+
+fn unmount(call: &Call<'_>, path: String, options: Options) -> Result<()> {
+    let target = call.ctx().settings().working_dir.join(path);
+    call.run(ops::image::Unmount::new(target, options.flag("keep_snapshot")?, options.string("snapshotter")?))
+}
+
 /// Registers the functions.
 pub(super) fn register(catalog: &mut Catalog) {
     catalog.add(&LOAD, load);
@@ -184,4 +221,6 @@ pub(super) fn register(catalog: &mut Catalog) {
     catalog.add(&FROM_ROOTFS, from_rootfs);
     catalog.add(&IMAGE_SAVE, image_save);
     catalog.add(&IMAGE_UNPACK, image_unpack);
+    catalog.add(&IMAGE_MOUNT, image_mount);
+    catalog.add(&UNMOUNT, unmount);
 }
