@@ -193,17 +193,25 @@ impl Copy<'_> {
             };
             let start = writer.offset();
             show(meter, &mut shown, start);
-            let result = self.pump(blob, &mut *writer, meter, &mut shown).await;
+            let result = self.fill(blob, &mut *writer, meter, &mut shown).await;
             totals.lock().unwrap_or_else(PoisonError::into_inner).sent += shown.saturating_sub(start);
             let failure = match result {
                 Ok(()) => match writer.commit().await {
                     Ok(()) => return Ok(Moved::Sent),
                     Err(failure) => failure,
                 },
-                Err(failure) => {
-                    let discard = failure.kind() == Kind::Integrity || !failure.retryable();
+                Err(broken) => {
+                    let (failure, exhausted) = match broken {
+                        // Other tries were made already.
+                        Broken::Source(failure) => (failure, true),
+                        Broken::Sink(failure) => (failure, false),
+                    };
+                    let damage = failure.kind() == Kind::Integrity;
                     // Letting go is best effort: the first failure is the one to tell.
-                    let _ = writer.close(discard).await;
+                    let _ = writer.close(damage || exhausted || !failure.retryable()).await;
+                    if exhausted && !damage {
+                        return Err(failure.into());
+                    }
                     failure
                 }
             };
@@ -217,19 +225,47 @@ impl Copy<'_> {
         }
     }
 
-    async fn pump(
+    /// Fills a writer. A source that breaks is opened again where it stopped, with the writer kept: an upload in one
+    /// request would else have to begin again.
+    async fn fill(
         &self,
         blob: &Descriptor,
         writer: &mut dyn BlobWriter,
         meter: &dyn Meter,
         shown: &mut u64,
-    ) -> std::result::Result<(), BoxFailure> {
+    ) -> std::result::Result<(), Broken> {
         let start = writer.offset();
-        let mut reader = self.source.open(blob, start).await?;
-        let mut skip = start.saturating_sub(reader.start);
         let mut at = start;
         let mut hasher = (!self.sink.verifies() && start == 0).then(|| Hasher::new(blob.digest.algorithm()));
-        while let Some(mut bytes) = reader.stream.try_next().await? {
+        let mut stalled = 0;
+        while at < blob.size || blob.size == 0 {
+            let from = at;
+            let failure = match self.pump(blob, writer, &mut at, &mut hasher, meter, shown).await {
+                Ok(()) => break,
+                Err(Broken::Source(failure)) if failure.kind() != Kind::Integrity => failure,
+                Err(broken) => return Err(broken),
+            };
+            wait(&mut stalled, at > from, failure).await.map_err(Broken::Source)?;
+        }
+        if let Some(actual) = hasher.map(Hasher::finish).filter(|actual| *actual != blob.digest) {
+            let other = mismatch(&self.source.name(), blob, blob.digest.to_string(), actual.to_string());
+            return Err(Broken::Source(other.into()));
+        }
+        Ok(())
+    }
+
+    async fn pump(
+        &self,
+        blob: &Descriptor,
+        writer: &mut dyn BlobWriter,
+        at: &mut u64,
+        hasher: &mut Option<Hasher>,
+        meter: &dyn Meter,
+        shown: &mut u64,
+    ) -> std::result::Result<(), Broken> {
+        let mut reader = self.source.open(blob, *at).await.map_err(Broken::Source)?;
+        let mut skip = at.saturating_sub(reader.start);
+        while let Some(mut bytes) = reader.stream.try_next().await.map_err(Broken::Source)? {
             if skip > 0 {
                 let drop = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
                 skip -= drop as u64;
@@ -238,24 +274,30 @@ impl Copy<'_> {
             if bytes.is_empty() {
                 continue;
             }
-            at += bytes.len() as u64;
-            if at > blob.size {
-                return Err(mismatch(&self.source.name(), blob, format!("{} bytes", blob.size), "longer".into()).into());
+            if *at + bytes.len() as u64 > blob.size {
+                let longer = mismatch(&self.source.name(), blob, format!("{} bytes", blob.size), "longer".into());
+                return Err(Broken::Source(longer.into()));
             }
-            if let Some(hasher) = &mut hasher {
+            if let Some(hasher) = hasher {
                 hasher.update(&bytes);
             }
-            writer.write(bytes).await?;
-            show(meter, shown, at);
+            let length = bytes.len() as u64;
+            writer.write(bytes).await.map_err(Broken::Sink)?;
+            *at += length;
+            show(meter, shown, *at);
         }
-        if at < blob.size {
-            return Err(Truncated { from: self.source.name(), digest: blob.digest.clone(), at, size: blob.size }.into());
-        }
-        if let Some(actual) = hasher.map(Hasher::finish).filter(|actual| *actual != blob.digest) {
-            return Err(mismatch(&self.source.name(), blob, blob.digest.to_string(), actual.to_string()).into());
+        if *at < blob.size {
+            let (from, digest) = (self.source.name(), blob.digest.clone());
+            return Err(Broken::Source(Truncated { from, digest, at: *at, size: blob.size }.into()));
         }
         Ok(())
     }
+}
+
+/// Which side of a transfer broke.
+enum Broken {
+    Source(BoxFailure),
+    Sink(BoxFailure),
 }
 
 /// Moves a meter to where the transfer is now, which may be back.
@@ -300,12 +342,16 @@ impl Failure for Truncated {
 
 /// Waits before another try, or gives the failure back when another try is of no use.
 async fn pause(stalled: &mut u32, progressed: bool, failure: BoxFailure) -> Result<()> {
+    Ok(wait(stalled, progressed, failure).await?)
+}
+
+async fn wait(stalled: &mut u32, progressed: bool, failure: BoxFailure) -> std::result::Result<(), BoxFailure> {
     if progressed {
         *stalled = 0;
     }
     *stalled += 1;
     if !failure.retryable() || *stalled > MAX_STALLED {
-        return Err(failure.into());
+        return Err(failure);
     }
     let ceiling = FIRST_PAUSE.saturating_mul(1 << (*stalled - 1).min(16)).min(MAX_PAUSE);
     let pause = failure.retry_after().unwrap_or_else(|| ceiling.mul_f64(rand::rng().random_range(0.5..1.0)));
