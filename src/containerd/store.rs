@@ -171,6 +171,13 @@ impl ImageSink for ContainerdStore {
         Ok(())
     }
 
+    /// Whoever stored the document may not have labelled it, as `ctr content ingest` does not.
+    async fn adopt(&self, descriptor: &Descriptor, bytes: &Bytes) -> store::Result<()> {
+        let labels = gc_labels(&Parsed::read(descriptor, bytes)?);
+        self.client.content().ensure_labels(&descriptor.digest, &labels).await?;
+        Ok(())
+    }
+
     async fn finish(&self, root: &Descriptor) -> store::Result<()> {
         // A record holds what ctr puts there: the three fields and nothing of how the descriptor was come by.
         let target = Descriptor::new(root.media_type.clone(), root.digest.clone(), root.size);

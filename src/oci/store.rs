@@ -113,6 +113,11 @@ pub trait ImageSink: Send + Sync {
     /// Stores a manifest or index by its exact bytes, after all that it points to.
     async fn put_manifest(&self, descriptor: &Descriptor, bytes: Bytes, labels: &Labels) -> Result<()>;
 
+    /// Sees to it that a manifest or index that was there already keeps what it points to from being collected.
+    async fn adopt(&self, _descriptor: &Descriptor, _bytes: &Bytes) -> Result<()> {
+        Ok(())
+    }
+
     /// Points the sink's reference to the root, last of all.
     async fn finish(&self, root: &Descriptor) -> Result<()>;
 

@@ -118,6 +118,7 @@ impl Copy<'_> {
 
     async fn document(&self, document: &Document) -> Result<()> {
         if self.sink.has(&document.descriptor).await? {
+            self.sink.adopt(&document.descriptor, &document.bytes).await?;
             return Ok(());
         }
         let mut stalled = 0;

@@ -19,6 +19,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::image::an index that is here in part goes as its one platform", env, partial),
         trial("ops::image::a pull that is dropped leaves nothing", env, dropped),
         trial("ops::image::a dry run of pull and push changes nothing", env, dry),
+        trial("ops::image::a manifest that was there without labels gets them", env, adopted),
         trial("ops::image::an image is mounted and taken away again", env, mounted),
         trial("ops::image::mistakes are named", env, mistakes),
     ]
@@ -194,6 +195,24 @@ fn dry(env: &Env) {
     stage.run_in(&ctx, Push::new(reference(&target), options)).unwrap();
     let there = env.skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{target}")]);
     assert!(!there.succeeded(), "a dry push made {target}");
+}
+
+fn adopted(env: &Env) {
+    let name = env.pushed(Kind::ThreeLayers, "images");
+    let stage = Stage::empty(env, "images");
+    let image = pull(&stage, &name).unwrap();
+    let digest = image.target.digest.to_string();
+    let labels = || {
+        let listed = stage.ctr(&["content", "ls"]);
+        listed.lines().find(|line| line.starts_with(&digest)).unwrap().matches("containerd.io/gc.ref.content").count()
+    };
+    assert_eq!(labels(), 4);
+    for key in ["config", "l.0", "l.1", "l.2"] {
+        stage.ctr(&["content", "label", &digest, &format!("containerd.io/gc.ref.content.{key}=")]);
+    }
+    assert_eq!(labels(), 0);
+    pull(&stage, &name).unwrap();
+    assert_eq!(labels(), 4);
 }
 
 fn mounted(env: &Env) {
