@@ -18,6 +18,16 @@ pub trait Sink: Send + Sync {
     /// Takes one `debug`, with where it came from.
     fn debug(&self, text: &str, at: &str);
 
+    /// Asks the user for a secret without showing it; `None` when there is nobody to ask.
+    fn ask_secret(&self, _prompt: &str) -> Option<String> {
+        None
+    }
+
+    /// Reads a secret from a line of standard input; `None` when there is none.
+    fn secret_line(&self) -> Option<String> {
+        None
+    }
+
     /// Writes a value as text for people, as `table(…)` returns it: at full width unless the sink knows better.
     fn render(&self, output: &Output) -> String {
         super::convert::plain(output)

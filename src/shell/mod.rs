@@ -29,6 +29,7 @@ mod prompt;
 pub mod render;
 pub mod report;
 pub mod screen;
+mod secret;
 pub mod status;
 pub mod style;
 

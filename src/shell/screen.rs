@@ -222,6 +222,14 @@ impl Sink for Screen {
         let at = self.err.palette.paint(Role::Faint, &escape::line(at));
         self.tell(&format!("{at} {}", self.safe(text)));
     }
+
+    fn ask_secret(&self, prompt: &str) -> Option<String> {
+        super::secret::ask(&escape::line(prompt))
+    }
+
+    fn secret_line(&self) -> Option<String> {
+        super::secret::line()
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The program as its users meet it: run from other scripts, and at a terminal.
 
+mod login;
 mod program;
 mod terminal;
 
@@ -11,5 +12,6 @@ use crate::harness::Env;
 pub fn trials(env: &Env) -> Vec<Trial> {
     let mut trials = program::trials(env);
     trials.extend(terminal::trials(env));
+    trials.extend(login::trials(env));
     trials
 }

@@ -33,10 +33,12 @@ const TLS_KEY: Opt = Opt::new("tlskey", "string", "A file with the client certif
 const USER: Opt = Opt::new(
     "user",
     "string",
-    "The user to log in as; the password comes from `password_file` or `password_env`. Default: Docker's config file and its helpers.",
+    "The user to log in as; the password is asked for on the terminal, or comes from `password_stdin`, `password_file` or `password_env`. Default: Docker's config file and its helpers.",
 );
 const PASSWORD_FILE: Opt =
     Opt::new("password_file", "string", "A file with the password. Needs `files` or `host` access.");
+const PASSWORD_STDIN: Opt =
+    Opt::new("password_stdin", "bool", "Whether the password is the next line of standard input.");
 const PASSWORD_ENV: Opt =
     Opt::new("password_env", "string", "The environment variable with the password. Needs `host` access.");
 
@@ -84,7 +86,18 @@ fn credential(call: &Call<'_>, options: &Options) -> Result<Option<registry::Cre
             let value = call.session().environment(&name);
             value.ok_or_else(|| options.bad("password_env", format!("names {name}, which is not set")))?
         }
-        _ => return Err(options.bad("user", "needs either 'password_file' or 'password_env'")),
+        (None, None) => {
+            let sink = call.session().sink();
+            let asked = if options.flag("password_stdin")? {
+                sink.secret_line()
+            } else {
+                sink.ask_secret(&format!("password of {user}: "))
+            };
+            let missing =
+                "needs a password: there is no terminal to ask on; give password_stdin, password_file or password_env";
+            asked.ok_or_else(|| options.bad("user", missing))?
+        }
+        (Some(_), Some(_)) => return Err(options.bad("password_env", "and 'password_file' cannot both be given")),
     };
     Ok(Some(registry::Credential::password(user, password)))
 }
@@ -100,6 +113,7 @@ const PULL: Spec = Spec {
         SNAPSHOTTER,
         Opt::new("label", "map", "Labels for the image, such as `io.cri-containerd.pinned`."),
         USER,
+        PASSWORD_STDIN,
         PASSWORD_FILE,
         PASSWORD_ENV,
         PLAIN_HTTP,
@@ -170,6 +184,7 @@ fn number(number: u64) -> Dynamic {
 const PUSH_OPTIONS: &[Opt] = &[
     Opt::new("platform", "string", "The one platform to send. Default: all of the image that are here."),
     USER,
+    PASSWORD_STDIN,
     PASSWORD_FILE,
     PASSWORD_ENV,
     PLAIN_HTTP,
