@@ -11,6 +11,7 @@ mod registry;
 mod sandbox;
 mod shell;
 mod tidy;
+mod tutorial;
 
 use harness::Env;
 
@@ -31,6 +32,7 @@ fn main() {
     trials.extend(examples::trials(&env));
     trials.extend(reference::trials());
     trials.extend(tidy::trials());
+    trials.extend(tutorial::trials(&env));
     let conclusion = libtest_mimic::run(&arguments, trials);
     env.stop();
     conclusion.exit();

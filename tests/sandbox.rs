@@ -78,7 +78,7 @@ impl Holder {
 
 /// What a sandbox with containers has on the machine.
 #[derive(Debug)]
-struct Traces {
+pub struct Traces {
     folder: PathBuf,
     namespace: String,
     /// The first processes of the containers.
@@ -88,7 +88,7 @@ struct Traces {
 
 impl Traces {
     /// Starts containers in a sandbox (one running, with a child that ignores signals; one paused) and notes their traces.
-    fn make(env: &Env, socket: &Path) -> Self {
+    pub fn make(env: &Env, socket: &Path) -> Self {
         let folder = socket.parent().unwrap().to_owned();
         let namespace = env.fresh("sandbox");
         let reference = env.pushed(Kind::Busybox, "sandbox");
@@ -128,7 +128,7 @@ impl Traces {
 
     /// Fails when anything is left.
     #[track_caller]
-    fn assert_gone(&self) {
+    pub fn assert_gone(&self) {
         let folder = self.folder.to_string_lossy();
         assert!(!self.folder.exists(), "{folder} is left");
         assert_eq!(processes_with(&folder), BTreeSet::new(), "processes are left");

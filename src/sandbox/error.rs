@@ -116,7 +116,10 @@ impl Failure for Error {
             Self::PathTooLong { .. } => Some("choose a shorter temporary folder".into()),
             Self::Alive { folder, .. } => Some(format!("see them with: ps -ef | grep {}", folder.display())),
             Self::Mounted { path, .. } => Some(format!("see who uses it with: fuser -vm {}", path.display())),
-            Self::File { .. } | Self::Spawn { .. } | Self::Ended { .. } | Self::NotReady { .. } => None,
+            Self::Spawn { program, .. } => {
+                Some(format!("check that {} is there and may be executed", program.display()))
+            }
+            Self::File { .. } | Self::Ended { .. } | Self::NotReady { .. } => None,
         }
     }
 }

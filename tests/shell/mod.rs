@@ -2,6 +2,7 @@
 
 mod login;
 mod program;
+mod sandbox;
 mod terminal;
 
 use libtest_mimic::Trial;
@@ -13,5 +14,6 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     let mut trials = program::trials(env);
     trials.extend(terminal::trials(env));
     trials.extend(login::trials(env));
+    trials.extend(sandbox::trials(env));
     trials
 }

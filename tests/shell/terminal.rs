@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
-use crate::harness::{Env, Kind, trial};
+use crate::harness::fault::{Fault, FaultProxy};
+use crate::harness::{Env, Kind, Leftovers, trial};
 
 pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
         trial("shell::terminal::tab_completes_a_live_name", env, tab_completes_a_live_name),
         trial("shell::terminal::ctrl_c_keeps_the_prompt", env, ctrl_c_keeps_the_prompt),
+        trial("shell::terminal::ctrl_c_ends_a_stalled_pull", env, ctrl_c_ends_a_stalled_pull),
         trial("shell::terminal::input_goes_on_over_lines", env, input_goes_on_over_lines),
         trial("shell::terminal::history_has_no_secrets", env, history_has_no_secrets),
         trial("shell::terminal::control_characters_are_shown", env, control_characters_are_shown),
@@ -26,7 +28,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A program on a terminal of its own.
-struct Terminal {
+pub struct Terminal {
     master: Box<dyn MasterPty + Send>,
     keys: Box<dyn Write + Send>,
     screen: Arc<Mutex<vt100::Parser>>,
@@ -34,7 +36,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn run(command: &Command) -> Self {
+    pub fn run(command: &Command) -> Self {
         let size = PtySize { rows: 30, cols: 100, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
         let mut builder = CommandBuilder::new(command.get_program());
@@ -62,17 +64,17 @@ impl Terminal {
         Self { master: pair.master, keys, screen, child }
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         self.screen.lock().unwrap().screen().contents()
     }
 
-    fn press(&mut self, keys: &str) {
+    pub fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Waits until the screen is as wanted; returns how long that took.
     #[track_caller]
-    fn wait(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Duration {
+    pub fn wait(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Duration {
         let begun = Instant::now();
         while !wanted(&self.text()) {
             assert!(begun.elapsed() < PATIENCE, "waited for {what}; the screen:\n{}", self.text());
@@ -82,19 +84,19 @@ impl Terminal {
     }
 
     #[track_caller]
-    fn wait_for(&self, part: &str) -> Duration {
+    pub fn wait_for(&self, part: &str) -> Duration {
         self.wait(part, |text| text.contains(part))
     }
 
     /// Waits for an empty prompt on the last line.
     #[track_caller]
-    fn wait_for_prompt(&self) -> Duration {
+    pub fn wait_for_prompt(&self) -> Duration {
         self.wait("a prompt", |text| text.lines().last().is_some_and(|line| line.trim_end().ends_with('>')))
     }
 
     /// Types a line and waits until it has run.
     #[track_caller]
-    fn enter(&mut self, line: &str) {
+    pub fn enter(&mut self, line: &str) {
         self.press(line);
         self.wait(line, |text| text.lines().last().is_some_and(|last| last.trim_end().ends_with(line.trim_end())));
         self.press("\r");
@@ -102,7 +104,7 @@ impl Terminal {
     }
 
     #[track_caller]
-    fn leave(mut self) -> u32 {
+    pub fn leave(mut self) -> u32 {
         self.press("\x04");
         let begun = Instant::now();
         loop {
@@ -163,6 +165,35 @@ fn ctrl_c_keeps_the_prompt(env: &Env) {
     terminal.wait("42", |text| text.lines().any(|line| line.trim() == "42"));
     terminal.press("_ + 1\r");
     terminal.wait("43", |text| text.lines().any(|line| line.trim() == "43"));
+    assert_eq!(terminal.leave(), 0);
+}
+
+fn ctrl_c_ends_a_stalled_pull(env: &Env) {
+    let namespace = env.namespace("shell");
+    // Its second layer is in no other namespace, from which the daemon would take it.
+    let kind = Kind::Big(3);
+    let image = env.image(kind);
+    let reference = env.pushed(kind, "shell");
+    let proxy = env.block_on(FaultProxy::start(&env.registry()));
+    let reference = reference.replace(&env.registry(), &proxy.host());
+    proxy.fault("GET", &image.layers[1], 100, Fault::Stall(1 << 20));
+    let before = Leftovers::of(env, &namespace);
+    let mut command = at_home(env, &env.new_folder("shell"));
+    let mut terminal = Terminal::run(command.args(["-n", &namespace]));
+    terminal.wait_for_prompt();
+    terminal.press(&format!("pull(\"{reference}\")\r"));
+    let during = || Leftovers::of(env, &namespace);
+    terminal.wait("a lease and an ingest", |_| {
+        let during = during();
+        during.leases.len() == 1 && during.ingests.iter().any(|name| name.contains(&image.layers[1]))
+    });
+    terminal.press("\x03");
+    let took = terminal.wait_for_prompt();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(Leftovers::of(env, &namespace), before);
+    proxy.forgive();
+    terminal.press(&format!("pull(\"{reference}\").digest\r"));
+    terminal.wait_for(&image.digest);
     assert_eq!(terminal.leave(), 0);
 }
 
