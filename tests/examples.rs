@@ -43,7 +43,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials
 }
 
-struct Quiet;
+pub struct Quiet;
 
 impl Sink for Quiet {
     fn print(&self, _text: &str) {}
@@ -52,7 +52,7 @@ impl Sink for Quiet {
 }
 
 /// Makes what examples may count on; returns the stage and what `REGISTRY` stands for.
-fn prepare(env: &Env) -> (Stage, String) {
+pub fn prepare(env: &Env) -> (Stage, String) {
     let stage = Stage::new(env, "examples");
     stage.ctr(&["images", "tag", crate::ops::stage::IMAGE, BUSYBOX]);
     // A prefix of its own keeps the examples of two tests apart.

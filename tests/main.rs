@@ -6,6 +6,7 @@ mod examples;
 mod harness;
 mod layout;
 mod ops;
+mod readme;
 mod reference;
 mod registry;
 mod sandbox;
@@ -31,6 +32,7 @@ fn main() {
     trials.extend(shell::trials(&env));
     trials.extend(examples::trials(&env));
     trials.extend(reference::trials());
+    trials.extend(readme::trials(&env));
     trials.extend(tidy::trials());
     trials.extend(tutorial::trials(&env));
     let conclusion = libtest_mimic::run(&arguments, trials);

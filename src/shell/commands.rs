@@ -38,6 +38,11 @@ const COMMANDS: [Command; 13] = [
     command("quit", "", "leaves, as Ctrl-D does"),
 ];
 
+/// Returns the names of the shell's own lines, without the colon.
+pub fn own_lines() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|command| command.name)
+}
+
 /// What the prompt does after one of the shell's own lines.
 pub(super) enum After {
     /// Reads the next line.

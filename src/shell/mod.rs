@@ -33,6 +33,7 @@ mod secret;
 pub mod status;
 pub mod style;
 
+pub use commands::own_lines;
 pub use error::Error;
 pub use format::Format;
 pub use interrupt::{Interrupt, Why};

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod image;
 pub mod leftovers;
 pub mod output;
+pub mod picture;
 pub mod self_check;
 pub mod token_server;
 

@@ -3,7 +3,7 @@
 mod login;
 mod program;
 mod sandbox;
-mod terminal;
+pub mod terminal;
 
 use libtest_mimic::Trial;
 

@@ -37,7 +37,11 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn run(command: &Command) -> Self {
-        let size = PtySize { rows: 30, cols: 100, pixel_width: 0, pixel_height: 0 };
+        Self::sized(command, 30, 100)
+    }
+
+    pub fn sized(command: &Command, rows: u16, cols: u16) -> Self {
+        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
         let mut builder = CommandBuilder::new(command.get_program());
         builder.args(command.get_args());
@@ -65,7 +69,11 @@ impl Terminal {
     }
 
     pub fn text(&self) -> String {
-        self.screen.lock().unwrap().screen().contents()
+        self.look(vt100::Screen::contents)
+    }
+
+    pub fn look<T>(&self, look: impl FnOnce(&vt100::Screen) -> T) -> T {
+        look(self.screen.lock().unwrap().screen())
     }
 
     pub fn press(&mut self, keys: &str) {

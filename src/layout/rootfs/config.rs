@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::oci::{Descriptor, Digest, Manifest, MediaType, Platform};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Platform, spec};
 
 /// What to say of an image besides its files (image-spec config.md).
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ impl RootfsOptions {
             config: Process {
                 user: self.user.as_deref(),
                 exposed_ports: keys(&self.exposed_ports),
-                env: &self.env,
+                env: &self.env_with_path(),
                 entrypoint: &self.entrypoint,
                 cmd: &self.cmd,
                 volumes: keys(&self.volumes),
@@ -84,6 +84,16 @@ impl RootfsOptions {
             rootfs: RootFs { kind: "layers", diff_ids: [diff_id] },
             history: [History { created: created.as_deref(), created_by: "ctrsh from_rootfs" }],
         })
+    }
+
+    /// Returns the environment. Without a `PATH` nothing would be found by its name: only for an image whose environment
+    /// is empty do containerd and Docker put one in.
+    fn env_with_path(&self) -> Vec<String> {
+        let mut env = self.env.clone();
+        if !env.is_empty() && !env.iter().any(|entry| entry.starts_with("PATH=")) {
+            env.insert(0, spec::DEFAULT_PATH.to_owned());
+        }
+        env
     }
 
     /// Makes the image manifest.
@@ -167,7 +177,7 @@ mod tests {
         let config = ImageConfig::read(&Digest::sha256(&bytes), &bytes).unwrap();
         assert_eq!(config.platform.to_string(), "linux/arm64");
         assert_eq!(config.config.cmd, ["/bin/sh"]);
-        assert_eq!(config.config.env, ["A=1"]);
+        assert_eq!(config.config.env, [spec::DEFAULT_PATH, "A=1"]);
         assert!(config.config.exposed_ports.contains_key("80/tcp"));
         assert_eq!(config.rootfs.diff_ids, [diff_id]);
         assert_eq!(config.created, None);

@@ -12,7 +12,7 @@ use crate::oci::error::refuse;
 use crate::oci::{Error, ImageConfig};
 
 /// What an image without an environment gets (containerd `oci/spec.go`, defaultUnixEnv).
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The period that `cpus` is a share of, in microseconds (ctr).
 const CPU_PERIOD: u64 = 100_000;

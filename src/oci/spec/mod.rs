@@ -12,7 +12,7 @@ mod runtime;
 mod seccomp;
 mod user;
 
-pub use build::{Basis, build, overlay_env};
+pub use build::{Basis, DEFAULT_PATH, build, overlay_env};
 pub use default::default_spec;
 pub use host::{HostFacts, host_reach};
 pub use options::{MountOption, NamespaceJoin, Rlimit, SpecOptions};

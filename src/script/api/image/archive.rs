@@ -103,7 +103,7 @@ const FROM_ROOTFS: Spec = Spec {
             "Arguments when none are given, or the program when there is no entrypoint.",
         ),
         Opt::new("entrypoint", "string or array", "The program, and its first arguments."),
-        Opt::new("env", "map or array", "Environment variables."),
+        Opt::new("env", "map or array", "Environment variables. Unless it is named, `PATH` holds the usual folders."),
         Opt::new("cwd", "string", "Where it starts."),
         Opt::new("user", "string", "The user, `user|uid[:group|gid]`."),
         Opt::new("label", "map", "Labels of the image's config."),
