@@ -6,6 +6,7 @@ mod container_script;
 mod container_spec;
 mod faults;
 mod image;
+mod rounds;
 pub mod stage;
 mod task;
 
@@ -20,6 +21,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(archive::trials(env));
     trials.extend(faults::trials(env));
     trials.extend(image::trials(env));
+    trials.extend(rounds::trials(env));
     trials.extend(task::trials(env));
     trials
 }
