@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use reqwest::{NoProxy, redirect};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::Result;
 use super::config::{Config, Proxy};
@@ -29,7 +30,7 @@ const IDLE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Pools {
     made: Mutex<HashMap<(Profile, Option<Reach>), reqwest::Client>>,
-    system: OnceLock<Arc<RootCertStore>>,
+    system: Arc<OnceLock<RootCertStore>>,
 }
 
 impl Pools {
@@ -77,7 +78,7 @@ impl Pools {
         let builder = if profile.skip_verify {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider)))
         } else {
-            builder.with_root_certificates(self.roots(&profile.ca)?)
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(self.checked(provider, &profile.ca)?))
         };
         let mut config = match &profile.client {
             None => builder.with_no_client_auth(),
@@ -93,22 +94,80 @@ impl Pools {
         Ok(config)
     }
 
-    fn roots(&self, extra: &[std::path::PathBuf]) -> Result<Arc<RootCertStore>> {
-        let system = self.system.get_or_init(|| {
-            let mut store = RootCertStore::empty();
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            Arc::new(store)
-        });
-        if extra.is_empty() {
-            return Ok(Arc::clone(system));
-        }
-        let mut store = RootCertStore::clone(system);
-        for path in extra {
+    /// Makes the usual check of certificates: against the system's authorities and those in some files.
+    fn checked(&self, provider: Arc<CryptoProvider>, files: &[std::path::PathBuf]) -> Result<Checked> {
+        let mut extra = RootCertStore::empty();
+        for path in files {
             for certificate in certificates(path)? {
-                store.add(certificate).map_err(|e| Error::Certificate { path: path.clone(), reason: e.to_string() })?;
+                extra.add(certificate).map_err(|e| Error::Certificate { path: path.clone(), reason: e.to_string() })?;
             }
         }
-        Ok(Arc::new(store))
+        Ok(Checked { provider, system: Arc::clone(&self.system), extra, verifier: OnceLock::new() })
+    }
+}
+
+/// Checks certificates against authorities, and reads those of the system only for the first certificate: they are many,
+/// and a registry without TLS needs none of them.
+#[derive(Debug)]
+struct Checked {
+    provider: Arc<CryptoProvider>,
+    system: Arc<OnceLock<RootCertStore>>,
+    extra: RootCertStore,
+    verifier: OnceLock<std::result::Result<Arc<WebPkiServerVerifier>, VerifierBuilderError>>,
+}
+
+impl Checked {
+    fn verifier(&self) -> std::result::Result<&WebPkiServerVerifier, rustls::Error> {
+        let made = self.verifier.get_or_init(|| {
+            let system = self.system.get_or_init(|| {
+                let mut store = RootCertStore::empty();
+                store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                store
+            });
+            let mut roots = system.clone();
+            roots.extend(self.extra.roots.iter().cloned());
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider)).build()
+        });
+        match made {
+            Ok(verifier) => Ok(verifier),
+            Err(VerifierBuilderError::NoRootAnchors) => Err(CertificateError::UnknownIssuer.into()),
+            Err(error) => Err(rustls::Error::General(error.to_string())),
+        }
+    }
+}
+
+impl ServerCertVerifier for Checked {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        self.verifier()?.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
