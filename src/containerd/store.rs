@@ -163,6 +163,10 @@ impl ImageSink for ContainerdStore {
         Ok(writer.map(|writer| Box::new(writer) as Box<dyn BlobWriter>))
     }
 
+    fn wants_order(&self) -> bool {
+        false
+    }
+
     /// Stores the document with the labels that keep its children.
     async fn put_manifest(&self, descriptor: &Descriptor, bytes: Bytes, labels: &Labels) -> store::Result<()> {
         let mut labels = self.labels(labels);

@@ -110,7 +110,14 @@ pub trait ImageSink: Send + Sync {
     /// Opens a blob for writing. `None` means that it came to be there in the meantime.
     async fn write(&self, descriptor: &Descriptor, labels: &Labels) -> Result<Option<Box<dyn BlobWriter>>>;
 
-    /// Stores a manifest or index by its exact bytes, after all that it points to.
+    /// Returns whether a manifest or index must not come before all that it points to.
+    ///
+    /// A registry refuses it; where only the lease keeps what is new, the two may come at the same time.
+    fn wants_order(&self) -> bool {
+        true
+    }
+
+    /// Stores a manifest or index by its exact bytes, after all that it points to if the sink wants that order.
     async fn put_manifest(&self, descriptor: &Descriptor, bytes: Bytes, labels: &Labels) -> Result<()>;
 
     /// Sees to it that a manifest or index that was there already keeps what it points to from being collected.

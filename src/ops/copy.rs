@@ -85,7 +85,8 @@ pub struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// Moves all blobs, then all documents, the root last; what the sink's name points to is not touched.
+    /// Moves all blobs and all documents, the root after the other documents; what the sink's name points to is not
+    /// touched. The documents come after the blobs, or meanwhile where the sink does not mind.
     ///
     /// # Errors
     /// The first failure that no further try can mend.
@@ -93,9 +94,12 @@ impl Copy<'_> {
         let totals = Mutex::new(Totals::default());
         let jobs: Vec<BoxFuture<'_, Result<()>>> =
             self.graph.blobs.iter().map(|blob| self.tracked(blob, &totals).boxed()).collect();
-        stream::iter(jobs).buffer_unordered(PARALLEL).try_for_each(|()| future::ready(Ok(()))).await?;
-        for document in &self.graph.documents {
-            self.document(document).await?;
+        let blobs = stream::iter(jobs).buffer_unordered(PARALLEL).try_for_each(|()| future::ready(Ok(())));
+        if self.sink.wants_order() {
+            blobs.await?;
+            self.documents().await?;
+        } else {
+            future::try_join(blobs, self.documents()).await?;
         }
         Ok(totals.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
@@ -112,6 +116,13 @@ impl Copy<'_> {
         }
         if let Some(arrived) = self.arrived {
             arrived(blob);
+        }
+        Ok(())
+    }
+
+    async fn documents(&self) -> Result<()> {
+        for document in &self.graph.documents {
+            self.document(document).await?;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::containerd::leases::Resource;
 use crate::containerd::snapshots::{Mount, Snapshots};
 use crate::containerd::{Client, Labels};
 use crate::oci::{self, Descriptor, Digest, ImageConfig, Manifest, config};
-use crate::ops::progress::Progress;
+use crate::ops::progress::{Meter, Progress};
 use crate::ops::undo::{Debts, Undo};
 use crate::ops::{Error, Result};
 
@@ -123,11 +123,12 @@ impl Unpacker {
         let bytes = self.client.content().bytes(&self.config.digest, config::MAX_SIZE).await?;
         let config = ImageConfig::read(&self.config.digest, &bytes)?;
         let diff_ids = &config.rootfs.diff_ids;
-        if diff_ids.len() != self.layers.len() {
+        let layers = std::mem::take(&mut self.layers);
+        if diff_ids.len() != layers.len() {
             return Err(oci::Error::Document {
                 what: "image config",
                 digest: self.config.digest.to_string(),
-                reason: format!("it has {} layers, but the manifest has {}", diff_ids.len(), self.layers.len()),
+                reason: format!("it has {} layers, but the manifest has {}", diff_ids.len(), layers.len()),
             }
             .into());
         }
@@ -140,9 +141,8 @@ impl Unpacker {
         let mut round = 1;
         let mut next = self.present(&chain).await?;
         while next < chain.len() {
-            self.arrival(&self.layers[next].digest.clone()).await;
             let parent = next.checked_sub(1).map(|below| &chain[below]);
-            let layer = Layer { blob: &self.layers[next], diff_id: &diff_ids[next], parent, id: &chain[next] };
+            let layer = Layer { blob: &layers[next], diff_id: &diff_ids[next], parent, id: &chain[next] };
             match self.unpack(layer).await? {
                 Step::Done => {
                     unpacked += 1;
@@ -163,7 +163,12 @@ impl Unpacker {
             }
         }
         let label = format!("{KEEP_SNAPSHOT}{}", self.snapshots.snapshotter());
-        self.client.content().ensure_labels(&self.config.digest, &Labels::from([(label, top.to_string())])).await?;
+        let keep = Labels::from([(label, top.to_string())]);
+        if unpacked > 0 {
+            self.client.content().set_labels(&self.config.digest, &keep).await?;
+        } else {
+            self.client.content().ensure_labels(&self.config.digest, &keep).await?;
+        }
         Ok(Unpacked { top: Some(top.clone()), layers: unpacked })
     }
 
@@ -205,10 +210,9 @@ impl Unpacker {
         }
     }
 
-    async fn unpack(&self, layer: Layer<'_>) -> Result<Step> {
+    /// Unpacks one layer. Its snapshot is made before it has arrived: the two go on at the same time.
+    async fn unpack(&mut self, layer: Layer<'_>) -> Result<Step> {
         let Layer { blob, parent, id, .. } = layer;
-        let meter = self.progress.meter(&format!("layer {}", blob.digest.short()), Some(blob.size));
-        meter.phase("unpacking");
         let inherited = blob.annotations.iter().filter(|(key, _)| key.starts_with(INHERITED));
         let mut labels: Labels = inherited.map(|(key, value)| (key.clone(), value.clone())).collect();
         labels.insert(SNAPSHOT_REF.to_owned(), id.to_string());
@@ -218,11 +222,14 @@ impl Unpacker {
             let undo = self.removal(&key);
             match self.snapshots.prepare(&key, parent.map(Digest::as_str), &labels).await {
                 Ok(mounts) => {
+                    self.arrival(&blob.digest).await;
+                    let meter = self.meter(blob);
+                    meter.phase("unpacking");
                     self.apply(layer, &mounts).await?;
                     self.commit(layer, &key, &labels).await?;
                     undo.forget();
                     let verified = Labels::from([(UNCOMPRESSED.to_owned(), layer.diff_id.to_string())]);
-                    self.client.content().ensure_labels(&blob.digest, &verified).await?;
+                    self.client.content().set_labels(&blob.digest, &verified).await?;
                     meter.advance(blob.size);
                     meter.done("unpacked");
                     return Ok(Step::Done);
@@ -231,19 +238,22 @@ impl Unpacker {
                     undo.forget();
                     // A remote snapshotter has the layer; any other has the key, by an odd chance.
                     if self.exists(id).await? {
-                        meter.done("exists");
+                        self.meter(blob).done("exists");
                         return Ok(Step::Done);
                     }
                 }
                 Err(error) if error.is_not_found() && parent.is_some() => {
                     undo.forget();
-                    meter.done("again");
                     return Ok(Step::ParentGone);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         Err(Error::AlreadyExists { what: "snapshot", name: format!("for unpacking {id}"), cure: None })
+    }
+
+    fn meter(&self, blob: &Descriptor) -> Arc<dyn Meter> {
+        self.progress.meter(&format!("layer {}", blob.digest.short()), Some(blob.size))
     }
 
     async fn apply(&self, layer: Layer<'_>, mounts: &[Mount]) -> Result<()> {
