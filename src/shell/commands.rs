@@ -22,12 +22,20 @@ const fn command(name: &'static str, argument: &'static str, doc: &'static str) 
 }
 
 /// All of them; help and completion are made from this table.
-const COMMANDS: [Command; 13] = [
+const COMMANDS: [Command; 15] = [
     command("help", "[NAME or WORD]", "explains a function or type, or finds what mentions a word"),
     Command { names: Some(Names::Namespace), ..command("ns", "[NAMESPACE]", "lists the namespaces, or goes to one") },
     command("vars", "", "lists the variables with their types"),
     command("type", "EXPR", "says what type a value has"),
     command("time", "EXPR", "says how long an expression takes"),
+    Command {
+        names: Some(Names::Image),
+        ..command("run", "IMAGE [COMMAND]", "runs a container with this terminal, and removes it when it ends")
+    },
+    Command {
+        names: Some(Names::Container),
+        ..command("exec", "ID [COMMAND]", "runs a command, or sh, in a container with this terminal")
+    },
     command("plan", "EXPR", "shows what an expression would change, and changes nothing"),
     Command { names: Some(Names::File), ..command("load", "FILE", "runs a script here and keeps its variables") },
     Command { names: Some(Names::File), ..command("save", "FILE", "writes the lines of this session to a script") },
@@ -143,6 +151,8 @@ impl Shell {
                 let took = begun.elapsed();
                 self.screen.remark(Role::Note, "took", &format!("{took:.1?}"));
             }
+            "run" => self.run_here(argument),
+            "exec" => self.exec_here(argument),
             "plan" => self.plan(argument),
             "load" => match Source::read(Path::new(argument)) {
                 Ok(source) => {

@@ -13,6 +13,7 @@ use crate::grant::{Allow, Grant};
 use crate::ops::{Audit, Context, Daemon, Place, Settings, Shared};
 use crate::script::{Evaluated, Interpreter, Limits, Report, Setup};
 
+mod attach;
 mod commands;
 pub mod complete;
 pub mod confirm;

@@ -17,6 +17,8 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("shell::terminal::tab_completes_a_live_name", env, tab_completes_a_live_name),
         trial("shell::terminal::ctrl_c_keeps_the_prompt", env, ctrl_c_keeps_the_prompt),
         trial("shell::terminal::ctrl_c_ends_a_stalled_pull", env, ctrl_c_ends_a_stalled_pull),
+        trial("shell::terminal::a_command_gets_the_terminal", env, a_command_gets_the_terminal),
+        trial("shell::terminal::a_container_gets_the_terminal", env, a_container_gets_the_terminal),
         trial("shell::terminal::input_goes_on_over_lines", env, input_goes_on_over_lines),
         trial("shell::terminal::history_has_no_secrets", env, history_has_no_secrets),
         trial("shell::terminal::control_characters_are_shown", env, control_characters_are_shown),
@@ -202,6 +204,74 @@ fn ctrl_c_ends_a_stalled_pull(env: &Env) {
     proxy.forgive();
     terminal.press(&format!("pull(\"{reference}\").digest\r"));
     terminal.wait_for(&image.digest);
+    assert_eq!(terminal.leave(), 0);
+}
+
+/// Looks at a shell in a container: its window, the keys that it gets, and how it ends.
+fn use_shell(terminal: &mut Terminal) {
+    terminal.wait("a shell", |text| text.lines().last().is_some_and(|line| line.trim_end().ends_with(['#', '$'])));
+    terminal.press("stty size\r");
+    terminal.wait_for("30 100");
+    let size = PtySize { rows: 30, cols: 90, pixel_width: 0, pixel_height: 0 };
+    terminal.master.resize(size).unwrap();
+    terminal.screen.lock().unwrap().screen_mut().set_size(30, 90);
+    std::thread::sleep(Duration::from_millis(200));
+    terminal.press("stty size\r");
+    terminal.wait_for("30 90");
+    terminal.press("sleep 600\r");
+    terminal.wait_for("sleep 600");
+    std::thread::sleep(Duration::from_millis(200));
+    // Goes to the sleep, and not to ctrsh.
+    terminal.press("\x03");
+    terminal.press("echo six times seven is $((6 * 7))\r");
+    terminal.wait_for("seven is 42");
+    terminal.press("exit 3\r");
+    terminal.wait_for("ended: with exit status 3");
+    terminal.wait_for_prompt();
+    terminal.press("`back at ${40 + 2}`\r");
+    terminal.wait("the prompt's own terminal", |text| text.lines().any(|line| line.trim() == "back at 42"));
+}
+
+fn a_command_gets_the_terminal(env: &Env) {
+    let stage = crate::ops::stage::Stage::new(env, "shell");
+    let image = crate::ops::stage::IMAGE;
+    stage.ctr(&["run", "-d", "--snapshotter", &stage.snapshotter, image, "web", "sleep", "600"]);
+    let mut command = at_home(env, &env.new_folder("shell"));
+    let before = Leftovers::of(env, &stage.namespace);
+    let mut terminal = Terminal::run(command.args(["-n", &stage.namespace]));
+    terminal.wait_for_prompt();
+    terminal.press(":exec -it web\r");
+    use_shell(&mut terminal);
+    terminal.enter(":exec nobody");
+    terminal.wait_for("nobody");
+    terminal.enter(":exec");
+    terminal.wait_for(":exec ID [COMMAND]");
+    // Told to end in the middle of it.
+    terminal.press(":exec web\r");
+    terminal.wait("a shell", |text| text.lines().last().is_some_and(|line| line.trim_end().ends_with(['#', '$'])));
+    let pid = rustix::process::Pid::from_raw(terminal.child.process_id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(terminal.leave(), 143);
+    assert_eq!(stage.ctr(&["tasks", "ps", "web"]).lines().count(), 2);
+    assert_eq!(Leftovers::of(env, &stage.namespace).fifos, before.fifos);
+    stage.ctr(&["tasks", "rm", "-f", "web"]);
+    stage.ctr(&["containers", "rm", "web"]);
+}
+
+fn a_container_gets_the_terminal(env: &Env) {
+    let stage = crate::ops::stage::Stage::new(env, "shell");
+    let before = Leftovers::of(env, &stage.namespace);
+    let mut command = at_home(env, &env.new_folder("shell"));
+    command.args(["-n", &stage.namespace, "--snapshotter", &stage.snapshotter]);
+    let mut terminal = Terminal::run(&command);
+    terminal.wait_for_prompt();
+    terminal.press(&format!(":run {}\r", crate::ops::stage::IMAGE));
+    use_shell(&mut terminal);
+    assert_eq!(Leftovers::of(env, &stage.namespace), before);
+    terminal.enter(&format!(":run {} nothing-of-this-name", crate::ops::stage::IMAGE));
+    terminal.wait_for("nothing-of-this-name");
+    terminal.wait_for("error:");
+    assert_eq!(Leftovers::of(env, &stage.namespace), before);
     assert_eq!(terminal.leave(), 0);
 }
 

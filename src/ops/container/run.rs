@@ -78,7 +78,10 @@ impl Operation for Run {
             return Err(Error::argument("rm", "and 'detach' cannot both be given: nobody would be there to remove it"));
         }
         if self.options.create.spec.tty {
-            return Err(Error::argument("tty", "needs someone at the terminal; at the prompt, use :run -t"));
+            return Err(Error::argument(
+                "tty",
+                "needs someone at the terminal; at the prompt, :run IMAGE gives it one",
+            ));
         }
         let made = self.create.plan(ctx).await?;
         let id = self.create.id().to_owned();

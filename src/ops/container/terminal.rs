@@ -1,5 +1,7 @@
 //! Processes with a terminal, for a shell to drive.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 
 use super::exec::{create_exec, exec_id, open_pipes, plan_exec, process};
@@ -12,6 +14,9 @@ use crate::ops::plan::Step;
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Error, Plan, Result};
 
+/// How long output is waited for after the process ended.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// A process that runs with a terminal.
 ///
 /// Dropped before [`finish`](Self::finish), the process is killed and taken back by the context's debts.
@@ -19,6 +24,7 @@ pub struct Attached {
     /// Its terminal.
     pub terminal: Terminal,
     ended: BoxFuture<'static, crate::containerd::Result<Exit>>,
+    exit: Option<Exit>,
     client: Client,
     id: String,
     exec_id: String,
@@ -31,7 +37,32 @@ impl Attached {
     /// # Errors
     /// When the daemon is gone.
     pub async fn ended(&mut self) -> Result<Exit> {
-        Ok((&mut self.ended).await?)
+        let exit = match self.exit.take() {
+            Some(exit) => exit,
+            None => (&mut self.ended).await?,
+        };
+        self.exit = Some(exit);
+        Ok(exit)
+    }
+
+    /// Reads what the process wrote next; nothing when it has ended and all was read. May be dropped and called again.
+    ///
+    /// # Errors
+    /// When the FIFO cannot be read, or the daemon is gone.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let failed = |source| Error::File { attempted: "read the output of", path: self.id.clone(), source };
+        if self.exit.is_none() {
+            tokio::select! {
+                biased;
+                read = self.terminal.read(buffer) => return read.map_err(failed),
+                exit = &mut self.ended => self.exit = Some(exit?),
+            }
+        }
+        // A child of it may keep the terminal open for ever.
+        match tokio::time::timeout(LAST_WORDS, self.terminal.read(buffer)).await {
+            Ok(read) => read.map_err(failed),
+            Err(_) => Ok(0),
+        }
     }
 
     /// Removes the ended process: an executed one, or the container's task.
@@ -57,6 +88,7 @@ impl Attached {
 pub async fn exec_terminal(ctx: &Context, id: &str, args: Vec<String>, options: &ExecOptions) -> Result<Attached> {
     let (found, plan) = plan_exec(&ctx.planning(), id, &args, options).await?;
     permit(ctx, "exec", id, &plan)?;
+    let steps = plan.steps;
     let client = ctx.client().await?;
     let process = process(&client, &found.container, args, options, true).await?;
     let exec_id = exec_id(options);
@@ -65,8 +97,9 @@ pub async fn exec_terminal(ctx: &Context, id: &str, args: Vec<String>, options: 
     create_exec(&client, id, &exec_id, &process, &pipes, &mut undo).await?;
     let ended = client.tasks().waiting(id, &exec_id).await;
     client.tasks().start(id, &exec_id).await?;
+    record(ctx, "exec", id, &steps)?;
     let terminal = pipes.into_terminal(&client, id, &exec_id);
-    Ok(Attached { terminal, ended, client, id: id.to_owned(), exec_id, undo })
+    Ok(Attached { terminal, ended, exit: None, client, id: id.to_owned(), exec_id, undo })
 }
 
 /// Starts a container that was made with a terminal, and attaches to it.
@@ -77,15 +110,17 @@ pub async fn start_terminal(ctx: &Context, id: &str) -> Result<Attached> {
     let planning = ctx.planning();
     let found = snapshot(&planning, id).await?;
     check_startable(&found)?;
-    permit(ctx, "start", id, &start_steps(Plan::new(()), ctx, &found))?;
+    let plan = start_steps(Plan::new(()), ctx, &found);
+    permit(ctx, "start", id, &plan)?;
     let client = ctx.client().await?;
     let pipes = open_pipes(ctx, id, Shape::Terminal)?;
     let mut undo = Undo::new(ctx.debts());
     create_task(&client, &found, pipes.stdio(), &mut undo).await?;
     let ended = client.tasks().waiting(id, "").await;
     client.tasks().start(id, "").await?;
+    record(ctx, "start", id, &plan.steps)?;
     let terminal = pipes.into_terminal(&client, id, "");
-    Ok(Attached { terminal, ended, client, id: id.to_owned(), exec_id: String::new(), undo })
+    Ok(Attached { terminal, ended, exit: None, client, id: id.to_owned(), exec_id: String::new(), undo })
 }
 
 /// Checks the steps as [`execute`](crate::ops::execute) does, which cannot hand out something that lives on.
@@ -98,6 +133,14 @@ fn permit<T>(ctx: &Context, operation: &'static str, subject: &str, plan: &Plan<
     };
     match plan.steps.iter().find(|step| !ctx.grant().allow().covers(step.access, &step.target)) {
         Some(step) => Err(denied(step)),
+        None => Ok(()),
+    }
+}
+
+/// Writes the audit line as [`execute`](crate::ops::execute) does.
+fn record(ctx: &Context, operation: &'static str, subject: &str, steps: &[Step]) -> Result<()> {
+    match ctx.audit() {
+        Some(audit) => audit.record(operation, subject, steps, Ok(())),
         None => Ok(()),
     }
 }
