@@ -103,3 +103,39 @@ find_cargo() {
     fi
     command -v cargo >/dev/null || fail 'Rust is missing: install it as https://rustup.rs says, 1.88 or later'
 }
+
+# debian_mirror: the mirror of Debian's archive that this machine's own apt sources name.
+debian_mirror() {
+    apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 'Identifier: Packages' |
+        awk '$1 == "Debian" && $2 == "Debian" { print $3; exit }'
+}
+
+# unpack_debian SUITE FOLDER PACKAGES…: unpacks packages of another suite of Debian into a folder. The machine's own
+# packages and lists stay as they are.
+unpack_debian() {
+    local suite=$1 folder=$2 mirror work package
+    shift 2
+    mirror=$(debian_mirror)
+    [ -n "$mirror" ] || fail 'the apt sources name no archive of Debian: run apt-get update, or use a Debian machine'
+    work=$(mktemp -d)
+    mkdir -p "$folder" "$work/lists/partial" "$work/cache/archives/partial"
+    printf 'deb [signed-by=%s] %s %s main\n' \
+        /usr/share/keyrings/debian-archive-keyring.gpg "$mirror" "$suite" >"$work/sources.list"
+    cat >"$work/apt.conf" <<CONF
+Dir::State::lists "$work/lists";
+Dir::Cache "$work/cache";
+Dir::Etc::sourcelist "$work/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Acquire::Retries "3";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+APT::Sandbox::User "root";
+CONF
+    (
+        cd "$work"
+        export APT_CONFIG=$work/apt.conf
+        apt-get update -q >&2 && apt-get download -q "$@" >&2
+    ) || { rm -rf "$work"; fail "could not fetch $* of Debian's $suite"; }
+    for package in "$work"/*.deb; do dpkg -x "$package" "$folder"; done
+    rm -rf "$work"
+}
