@@ -2,6 +2,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::exit)]
 
 mod containerd;
+mod dry_run;
 mod examples;
 mod harness;
 mod layout;
@@ -31,6 +32,7 @@ fn main() {
     trials.extend(ops::trials(&env));
     trials.extend(shell::trials(&env));
     trials.extend(examples::trials(&env));
+    trials.extend(dry_run::trials(&env));
     trials.extend(reference::trials());
     trials.extend(readme::trials(&env));
     trials.extend(tidy::trials());
