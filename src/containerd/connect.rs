@@ -1,17 +1,19 @@
 //! The connection to one daemon.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tokio::sync::OnceCell;
 use tonic::transport::Channel;
 use tower_service::Service;
 
@@ -89,8 +91,17 @@ impl Default for ConnectOptions {
 /// One daemon. Cheap to clone; all clones share one connection, which is made anew when the daemon was restarted.
 #[derive(Clone)]
 pub struct Node {
-    endpoint: Arc<Endpoint>,
     channel: Channel,
+    shared: Arc<Shared>,
+}
+
+/// What all clones of a node share.
+struct Shared {
+    endpoint: Arc<Endpoint>,
+    /// The content store's folder, once somebody asked for it; none when the daemon does not tell.
+    content_folder: OnceCell<Option<PathBuf>>,
+    /// Who writes blobs, by the order in which they began.
+    writers: Mutex<BTreeSet<u64>>,
 }
 
 /// Connects to a daemon.
@@ -107,7 +118,10 @@ pub async fn connect(endpoint: Endpoint, options: ConnectOptions) -> Result<Node
         .initial_connection_window_size(CONNECTION_WINDOW);
     let connector = Connector { endpoint: endpoint.clone(), timeout: options.connect_timeout };
     match channel.connect_with_connector(connector).await {
-        Ok(channel) => Ok(Node { endpoint, channel }),
+        Ok(channel) => {
+            let shared = Shared { endpoint, content_folder: OnceCell::new(), writers: Mutex::default() };
+            Ok(Node { channel, shared: Arc::new(shared) })
+        }
         Err(error) => Err(NoConnection::find(&error).map_or_else(
             || Error::NoConnection(NoConnection::new(&endpoint, &io::Error::from(io::ErrorKind::Other))),
             |found| Error::NoConnection(found.clone()),
@@ -119,7 +133,19 @@ impl Node {
     /// Returns where the daemon listens.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+        &self.shared.endpoint
+    }
+
+    pub(super) fn content_folder(&self) -> &OnceCell<Option<PathBuf>> {
+        &self.shared.content_folder
+    }
+
+    /// Enters one who writes a blob, until the turn is dropped.
+    pub(super) fn writing(&self) -> Turn {
+        let mut writers = self.shared.writers();
+        let turn = writers.last().map_or(0, |last| last + 1);
+        writers.insert(turn);
+        Turn { shared: self.shared.clone(), turn }
     }
 
     pub(super) fn channel(&self) -> Channel {
@@ -129,7 +155,32 @@ impl Node {
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Node").field(&self.endpoint.path()).finish()
+        f.debug_tuple("Node").field(&self.endpoint().path()).finish()
+    }
+}
+
+/// One of those who write blobs.
+pub(super) struct Turn {
+    shared: Arc<Shared>,
+    turn: u64,
+}
+
+impl Turn {
+    /// Returns whether nobody who began earlier is still writing.
+    pub(super) fn is_first(&self) -> bool {
+        self.shared.writers().first() == Some(&self.turn)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.shared.writers().remove(&self.turn);
+    }
+}
+
+impl Shared {
+    fn writers(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,6 +11,7 @@ use super::connect::{Endpoint, other_sockets};
 use super::guard::Stopped;
 use crate::grant::Refused;
 use crate::kind::{Failure, Kind};
+use crate::oci::Digest;
 use crate::oci::excerpt;
 
 /// Why a call to containerd failed.
@@ -50,6 +51,14 @@ pub enum Error {
         subject: String,
         /// What is wrong with the answer.
         reason: String,
+    },
+    /// The content store's file cannot be read.
+    #[error("read content {digest}: {source}")]
+    Stored {
+        /// The blob.
+        digest: Digest,
+        /// What the kernel said.
+        source: io::Error,
     },
     /// Not a name that containerd takes.
     #[error("'{text}' cannot be a {what}: {reason}")]
@@ -232,6 +241,7 @@ impl Failure for Error {
             Self::Refused(refused) => refused.kind(),
             Self::Unlisted { .. } | Self::Answer { .. } => Kind::Internal,
             Self::Call { fault, .. } => fault.kind(),
+            Self::Stored { .. } => Kind::Unavailable,
             Self::Name { .. } | Self::Address { .. } => Kind::Usage,
             Self::Oci(error) => error.kind(),
         }
@@ -253,6 +263,9 @@ impl Failure for Error {
                 Fault::Unavailable => Some("see whether containerd is running: systemctl status containerd".into()),
                 _ => None,
             },
+            Self::Stored { .. } => {
+                Some("the disk that holds containerd's root folder may be failing; see dmesg".into())
+            }
             Self::Unlisted { .. } | Self::Answer { .. } => None,
         }
     }

@@ -3,11 +3,15 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::content::{self, gc_labels, source_labels};
+use super::content::{self, SmallWriter, gc_labels, source_labels};
+use super::images::Image;
 use super::{Client, Labels, Result};
 use crate::kind::{Failure, Kind};
 use crate::oci::store::{self, BlobReader, BlobWriter, ImageSink, ImageSource, Origin};
 use crate::oci::{Descriptor, Parsed, manifest};
+
+/// From how many bytes on a blob is read from the store's own file.
+const WORTH_A_FILE: u64 = 64 << 10;
 
 /// One image, by its name, in one namespace of one daemon.
 ///
@@ -47,6 +51,16 @@ impl ContainerdStore {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Points the image to the root.
+    ///
+    /// # Errors
+    /// When the daemon refuses the name, or cannot be reached.
+    pub async fn record(&self, root: &Descriptor) -> Result<Image> {
+        // A record holds what ctr puts there: the three fields and nothing of how the descriptor was come by.
+        let target = Descriptor::new(root.media_type.clone(), root.digest.clone(), root.size);
+        self.client.images().put(&self.image, &target, &self.image_labels).await
     }
 
     fn labels(&self, given: &Labels) -> Labels {
@@ -96,7 +110,13 @@ impl ImageSource for ContainerdStore {
     }
 
     async fn open(&self, descriptor: &Descriptor, offset: u64) -> store::Result<BlobReader> {
-        let stream = self.client.content().read(&descriptor.digest, offset).await?;
+        let content = self.client.content();
+        // For less it is not worth looking for the file.
+        let stream = if descriptor.size < WORTH_A_FILE {
+            content.read(&descriptor.digest, offset).await?
+        } else {
+            content.open_to_read(&descriptor.digest, offset).await?
+        };
         Ok(BlobReader { start: offset, stream: Box::pin(futures_util::TryStreamExt::map_err(stream, Into::into)) })
     }
 
@@ -159,7 +179,11 @@ impl ImageSink for ContainerdStore {
     }
 
     async fn write(&self, descriptor: &Descriptor, labels: &Labels) -> store::Result<Option<Box<dyn BlobWriter>>> {
-        let writer = self.client.content().open(descriptor, &self.labels(labels)).await?;
+        let (content, labels) = (self.client.content(), self.labels(labels));
+        if descriptor.size <= SmallWriter::MAX_SIZE {
+            return Ok(Some(Box::new(SmallWriter::new(content, descriptor, labels))));
+        }
+        let writer = content.open(descriptor, &labels).await?;
         Ok(writer.map(|writer| Box::new(writer) as Box<dyn BlobWriter>))
     }
 
@@ -183,9 +207,7 @@ impl ImageSink for ContainerdStore {
     }
 
     async fn finish(&self, root: &Descriptor) -> store::Result<()> {
-        // A record holds what ctr puts there: the three fields and nothing of how the descriptor was come by.
-        let target = Descriptor::new(root.media_type.clone(), root.digest.clone(), root.size);
-        self.client.images().put(&self.image, &target, &self.image_labels).await?;
+        self.record(root).await?;
         Ok(())
     }
 

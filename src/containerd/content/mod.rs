@@ -12,11 +12,14 @@ use super::{Client, Labels, Result, service, wire};
 use crate::oci::{self, Descriptor, Digest};
 
 mod labels;
+mod local;
 mod reference;
+mod small;
 mod writer;
 
 pub use labels::{gc_labels, source_labels, sources};
 pub use reference::ingest_reference;
+pub use small::SmallWriter;
 pub use writer::{Ingest, Writer};
 
 /// A blob.
