@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use rand::Rng;
 
 use crate::kind::{BoxFailure, Failure, Kind};
-use crate::oci::store::{BlobWriter, ImageSink, ImageSource, Labels, Origin};
+use crate::oci::store::{self, BlobReader, BlobWriter, ImageSink, ImageSource, Labels, Origin};
 use crate::oci::{Descriptor, Digest, Error as OciError, Hasher};
 use crate::ops::Result;
 use crate::ops::graph::{Document, Graph};
@@ -193,9 +193,19 @@ impl Copy<'_> {
     async fn send(&self, blob: &Descriptor, meter: &dyn Meter, totals: &Mutex<Totals>) -> Result<Moved> {
         let mut stalled = 0;
         let mut damaged = false;
-        let mut shown = 0;
+        let mut gauge = Gauge { meter, shown: 0 };
+        let mut first = true;
         loop {
-            let mut writer = match self.sink.write(blob, &Labels::new()).await {
+            let labels = Labels::new();
+            let writing = self.sink.write(blob, &labels);
+            // The two sides are asked at the same time: at first the sink rarely has a part of it.
+            let (writer, reader) = if std::mem::take(&mut first) {
+                let (writer, reader) = future::join(writing, self.source.open(blob, 0)).await;
+                (writer, Some(reader))
+            } else {
+                (writing.await, None)
+            };
+            let mut writer = match writer {
                 Ok(Some(writer)) => writer,
                 Ok(None) => return Ok(Moved::Present),
                 Err(failure) => {
@@ -204,9 +214,10 @@ impl Copy<'_> {
                 }
             };
             let start = writer.offset();
-            show(meter, &mut shown, start);
-            let result = self.fill(blob, &mut *writer, meter, &mut shown).await;
-            totals.lock().unwrap_or_else(PoisonError::into_inner).sent += shown.saturating_sub(start);
+            gauge.show(start);
+            let reader = reader.filter(|_| start == 0);
+            let result = self.fill(blob, &mut *writer, reader, &mut gauge).await;
+            totals.lock().unwrap_or_else(PoisonError::into_inner).sent += gauge.shown.saturating_sub(start);
             let failure = match result {
                 Ok(()) => match writer.commit().await {
                     Ok(()) => return Ok(Moved::Sent),
@@ -232,7 +243,7 @@ impl Copy<'_> {
                 damaged = true;
                 continue;
             }
-            let progressed = shown > start;
+            let progressed = gauge.shown > start;
             pause(&mut stalled, progressed, failure).await?;
         }
     }
@@ -243,8 +254,8 @@ impl Copy<'_> {
         &self,
         blob: &Descriptor,
         writer: &mut dyn BlobWriter,
-        meter: &dyn Meter,
-        shown: &mut u64,
+        mut reader: Option<store::Result<BlobReader>>,
+        gauge: &mut Gauge<'_>,
     ) -> std::result::Result<(), Broken> {
         let start = writer.offset();
         let mut at = start;
@@ -252,7 +263,11 @@ impl Copy<'_> {
         let mut stalled = 0;
         while at < blob.size || blob.size == 0 {
             let from = at;
-            let failure = match self.pump(blob, writer, &mut at, &mut hasher, meter, shown).await {
+            let reader = match reader.take() {
+                Some(reader) => reader,
+                None => self.source.open(blob, at).await,
+            };
+            let failure = match self.pump(blob, reader, writer, &mut at, &mut hasher, gauge).await {
                 Ok(()) => break,
                 Err(Broken::Source(failure)) if failure.kind() != Kind::Integrity => failure,
                 Err(broken) => return Err(broken),
@@ -269,13 +284,13 @@ impl Copy<'_> {
     async fn pump(
         &self,
         blob: &Descriptor,
+        reader: store::Result<BlobReader>,
         writer: &mut dyn BlobWriter,
         at: &mut u64,
         hasher: &mut Option<Hasher>,
-        meter: &dyn Meter,
-        shown: &mut u64,
+        gauge: &mut Gauge<'_>,
     ) -> std::result::Result<(), Broken> {
-        let mut reader = self.source.open(blob, *at).await.map_err(Broken::Source)?;
+        let mut reader = reader.map_err(Broken::Source)?;
         let mut skip = at.saturating_sub(reader.start);
         while let Some(mut bytes) = reader.stream.try_next().await.map_err(Broken::Source)? {
             if skip > 0 {
@@ -296,7 +311,7 @@ impl Copy<'_> {
             let length = bytes.len() as u64;
             writer.write(bytes).await.map_err(Broken::Sink)?;
             *at += length;
-            show(meter, shown, *at);
+            gauge.show(*at);
         }
         if *at < blob.size {
             let (from, digest) = (self.source.name(), blob.digest.clone());
@@ -312,13 +327,21 @@ enum Broken {
     Sink(BoxFailure),
 }
 
-/// Moves a meter to where the transfer is now, which may be back.
-fn show(meter: &dyn Meter, shown: &mut u64, at: u64) {
-    match at.checked_sub(*shown) {
-        Some(more) => meter.advance(more),
-        None => meter.rewind(*shown - at),
+/// A meter, and where it stands.
+struct Gauge<'a> {
+    meter: &'a dyn Meter,
+    shown: u64,
+}
+
+impl Gauge<'_> {
+    /// Moves the meter to where the transfer is now, which may be back.
+    fn show(&mut self, at: u64) {
+        match at.checked_sub(self.shown) {
+            Some(more) => self.meter.advance(more),
+            None => self.meter.rewind(self.shown - at),
+        }
+        self.shown = at;
     }
-    *shown = at;
 }
 
 fn label(blob: &Descriptor) -> String {

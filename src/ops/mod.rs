@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::containerd;
-use crate::grant::{Access, Grant, Mode};
+use crate::grant::{Access, Grant};
 use crate::registry;
 
 pub mod container;
@@ -69,6 +69,12 @@ impl Daemon {
         let connect = || containerd::connect(self.0.endpoint.clone(), self.0.options);
         Ok(self.0.node.get_or_try_init(connect).await?.clone())
     }
+
+    /// Connects in the background. When that fails nobody hears of it: whoever needs the connection tries again.
+    pub fn connect_ahead(&self, runtime: &tokio::runtime::Handle) {
+        let daemon = self.clone();
+        runtime.spawn(async move { daemon.node().await.map(drop) });
+    }
 }
 
 /// A namespace of a daemon: where calls act, and where an object belongs.
@@ -85,6 +91,7 @@ pub struct Place {
 pub struct Context {
     place: Place,
     grant: Grant,
+    dry_run: bool,
     overlay: Arc<Overlay>,
     debts: undo::Debts,
     flights: copy::Flights,
@@ -127,6 +134,7 @@ impl Context {
         Self {
             place,
             grant,
+            dry_run: false,
             overlay: Arc::default(),
             debts: undo::Debts::default(),
             flights: copy::Flights::default(),
@@ -185,10 +193,10 @@ impl Context {
     /// Returns the same context as a dry run with an overlay of its own: changes are planned, shown, and not made.
     #[must_use]
     pub fn dry_run(&self) -> Self {
-        Self { grant: self.grant.planning(), overlay: Arc::default(), ..self.clone() }
+        Self { grant: self.grant.planning(), dry_run: true, overlay: Arc::default(), ..self.clone() }
     }
 
-    /// Returns the same context for planning: its clients refuse every write.
+    /// Returns the same context for planning: its clients refuse every write. The plan may be carried out afterwards.
     pub(crate) fn planning(&self) -> Self {
         Self { grant: self.grant.planning(), ..self.clone() }
     }
@@ -196,7 +204,7 @@ impl Context {
     /// Returns whether changes are planned and not made.
     #[must_use]
     pub fn is_dry_run(&self) -> bool {
-        self.grant.mode() == Mode::Plan
+        self.dry_run
     }
 
     /// Returns what may be done.

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use chrono::Utc;
+use futures_util::future;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::containerd::content::Content;
 use crate::containerd::leases::Resource;
 use crate::containerd::snapshots::{Mount, Snapshots};
 use crate::containerd::{Client, Labels};
@@ -83,7 +85,10 @@ struct Layer<'a> {
 
 /// What became of the attempt to unpack one layer.
 enum Step {
-    Done,
+    /// It is unpacked now.
+    Unpacked,
+    /// It was there.
+    Present,
     /// The snapshot below it is gone.
     ParentGone,
 }
@@ -136,18 +141,23 @@ impl Unpacker {
         let Some(top) = chain.last() else {
             return Ok(Unpacked { top: None, layers: 0 });
         };
-        self.keep(top).await?;
         let mut unpacked = 0;
         let mut round = 1;
-        let mut next = self.present(&chain).await?;
+        // The layer that is still to be marked as verified: that goes on while the next one is unpacked.
+        let mut verified = None;
+        let content = self.client.content();
+        let mut next = if self.kept(top).await? { chain.len() } else { self.present(&chain).await? };
         while next < chain.len() {
             let parent = next.checked_sub(1).map(|below| &chain[below]);
             let layer = Layer { blob: &layers[next], diff_id: &diff_ids[next], parent, id: &chain[next] };
-            match self.unpack(layer).await? {
-                Step::Done => {
+            let unpacking = self.unpack(layer);
+            match future::try_join(unpacking, mark(&content, verified.take())).await?.0 {
+                Step::Unpacked => {
+                    verified = Some(layer);
                     unpacked += 1;
                     next += 1;
                 }
+                Step::Present => next += 1,
                 Step::ParentGone if round < ROUNDS => {
                     round += 1;
                     next = self.present(&chain[..next]).await?;
@@ -164,11 +174,15 @@ impl Unpacker {
         }
         let label = format!("{KEEP_SNAPSHOT}{}", self.snapshots.snapshotter());
         let keep = Labels::from([(label, top.to_string())]);
-        if unpacked > 0 {
-            self.client.content().set_labels(&self.config.digest, &keep).await?;
-        } else {
-            self.client.content().ensure_labels(&self.config.digest, &keep).await?;
-        }
+        let keep = async {
+            if unpacked > 0 {
+                content.set_labels(&self.config.digest, &keep).await?;
+            } else {
+                content.ensure_labels(&self.config.digest, &keep).await?;
+            }
+            Ok(())
+        };
+        future::try_join(keep, mark(&content, verified)).await?;
         Ok(Unpacked { top: Some(top.clone()), layers: unpacked })
     }
 
@@ -182,24 +196,34 @@ impl Unpacker {
         }
     }
 
-    /// Puts the topmost snapshot under the lease before it is looked for, so that it cannot go after it was found.
-    async fn keep(&self, top: &Digest) -> Result<()> {
-        if let Some(lease) = self.client.lease() {
-            let snapshotter = self.snapshots.snapshotter().to_owned();
-            let resource = Resource::Snapshot { snapshotter, key: top.to_string() };
-            self.client.leases().add_resource(lease, &resource).await?;
+    /// Returns whether the topmost snapshot is there, and puts it under the lease: what a lease gets is looked for once
+    /// more, as it may have gone before.
+    async fn kept(&self, top: &Digest) -> Result<bool> {
+        if !self.exists(top).await? {
+            return Ok(false);
         }
-        Ok(())
+        let Some(lease) = self.client.lease() else { return Ok(true) };
+        let snapshotter = self.snapshots.snapshotter().to_owned();
+        let resource = Resource::Snapshot { snapshotter, key: top.to_string() };
+        self.client.leases().add_resource(lease, &resource).await?;
+        self.exists(top).await
     }
 
-    /// Returns how many layers, from the lowest, are unpacked.
+    /// Returns how many of the layers below the topmost, from the lowest, are unpacked. What lies below a snapshot cannot have gone before it.
     async fn present(&self, chain: &[Digest]) -> Result<usize> {
-        for (index, id) in chain.iter().enumerate().rev() {
-            if self.exists(id).await? {
-                return Ok(index + 1);
+        // The topmost was looked for before.
+        let (mut there, mut unknown) = (0, chain.len() - 1);
+        // New images have nothing but their base in common with what is here, if that.
+        let mut probe = 0;
+        while there < unknown {
+            if self.exists(&chain[probe]).await? {
+                there = probe + 1;
+            } else {
+                unknown = probe;
             }
+            probe = usize::midpoint(there, unknown);
         }
-        Ok(0)
+        Ok(there)
     }
 
     async fn exists(&self, id: &Digest) -> Result<bool> {
@@ -228,18 +252,16 @@ impl Unpacker {
                     self.apply(layer, &mounts).await?;
                     self.commit(layer, &key, &labels).await?;
                     undo.forget();
-                    let verified = Labels::from([(UNCOMPRESSED.to_owned(), layer.diff_id.to_string())]);
-                    self.client.content().set_labels(&blob.digest, &verified).await?;
                     meter.advance(blob.size);
                     meter.done("unpacked");
-                    return Ok(Step::Done);
+                    return Ok(Step::Unpacked);
                 }
                 Err(error) if error.is_already_exists() => {
                     undo.forget();
                     // A remote snapshotter has the layer; any other has the key, by an odd chance.
                     if self.exists(id).await? {
                         self.meter(blob).done("exists");
-                        return Ok(Step::Done);
+                        return Ok(Step::Present);
                     }
                 }
                 Err(error) if error.is_not_found() && parent.is_some() => {
@@ -292,6 +314,15 @@ impl Unpacker {
         });
         undo
     }
+}
+
+/// Notes on a layer that its diff id was verified.
+async fn mark(content: &Content, layer: Option<Layer<'_>>) -> Result<()> {
+    if let Some(layer) = layer {
+        let labels = Labels::from([(UNCOMPRESSED.to_owned(), layer.diff_id.to_string())]);
+        content.set_labels(&layer.blob.digest, &labels).await?;
+    }
+    Ok(())
 }
 
 /// Makes the key of a snapshot that is being unpacked, as containerd's client does: `extract-NANOS-RANDOM CHAINID`.

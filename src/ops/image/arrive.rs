@@ -7,7 +7,7 @@ use crate::containerd::images::Image;
 use crate::containerd::store::ContainerdStore;
 use crate::containerd::{Client, Labels};
 use crate::grant::Access;
-use crate::oci::store::{ImageSink, ImageSource};
+use crate::oci::store::ImageSource;
 use crate::oci::{Descriptor, Manifest, Matcher};
 use crate::ops::copy::{Copy, Totals};
 use crate::ops::graph::{Document, Graph};
@@ -92,16 +92,17 @@ impl Arrival {
         graph: &Graph,
     ) -> Result<Image> {
         let labels = self.labels(ctx);
-        let leased = Leased::new(ctx).await?;
+        let wanted = if self.unpack { runnable(graph, &self.platforms) } else { Vec::new() };
+        let snapshotter = async {
+            if wanted.is_empty() {
+                return Ok(String::new());
+            }
+            super::snapshotter(ctx, self.snapshotter.as_deref()).await
+        };
+        let (leased, snapshotter) = tokio::try_join!(Leased::new(ctx), snapshotter)?;
         let client = leased.client();
         let sink =
             ContainerdStore::new(client.clone(), name).with_origin(source.origin()).with_image_labels(labels.clone());
-        let wanted = if self.unpack { runnable(graph, &self.platforms) } else { Vec::new() };
-        let snapshotter = if wanted.is_empty() {
-            String::new()
-        } else {
-            super::snapshotter(ctx, self.snapshotter.as_deref()).await?
-        };
         let mut feeds = Vec::new();
         let mut unpacking = Vec::new();
         for manifest in &wanted {
@@ -111,14 +112,13 @@ impl Arrival {
         }
         let copying = copy(ctx, source, &sink, graph, feeds);
         let (_, _) = tokio::try_join!(copying, try_join_all(unpacking))?;
-        sink.finish(root).await?;
+        let image = sink.record(root).await?;
         if ctx.namespace() == KUBERNETES {
             // The record by which the kubelet knows an image.
             for manifest in runnable(graph, &self.platforms) {
                 client.images().put(manifest.config.digest.as_str(), &plain(root), &labels).await?;
             }
         }
-        let image = client.images().get(name).await?;
         leased.release().await?;
         Ok(image)
     }
