@@ -71,8 +71,6 @@ pub struct File {
     pub audit: Option<String>,
     /// How many operations of the interpreter a source may run.
     pub max_operations: Option<u64>,
-    /// How many lines of history are kept.
-    pub history_size: Option<u64>,
 }
 
 /// Why the configuration cannot be used.

@@ -111,7 +111,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "WHEN")]
     pub color: Option<String>,
 
-    /// Logs to standard error: error, warn, info, debug or trace.
+    /// What is logged to standard error: off, error, warn, info, debug (every request) or trace [default: warn].
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<String>,
 

@@ -1,6 +1,7 @@
 //! Carrying out what the command line asks for.
 
 use std::io::Read;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::grant::Allow;
 use crate::kind::{Failure, Kind};
 use crate::ops::Settings;
 use crate::script::Limits;
+use crate::shell::log::{self, Threshold};
 use crate::shell::progress::Mode;
 use crate::shell::style::When;
 use crate::shell::{self, Format, Interrupt, Outputs, Prompt, Screen, Shell, Show, Source, status};
@@ -69,6 +71,7 @@ pub(super) struct Choices {
     pub(super) format_chosen: bool,
     pub(super) color: When,
     pub(super) progress: Mode,
+    pub(super) log: Threshold,
     pub(super) audit: Option<PathBuf>,
     pub(super) limits: Limits,
     pub(super) rows: Vec<(String, String, String)>,
@@ -108,6 +111,7 @@ impl Choices {
         let format = sources.parsed("output", output, |f| f.output.clone(), Format::Table)?;
         let color = sources.parsed("color", flags.color.clone(), |f| f.color.clone(), When::Auto)?;
         let progress = sources.parsed("progress", flags.progress.clone(), |f| f.progress.clone(), Mode::Auto)?;
+        let log = sources.parsed("log", flags.log.clone(), |f| f.log.clone(), Threshold::default())?;
         let audit = value(sources.pick("audit", flags.audit.clone(), None, |f| f.audit.clone()));
         let operations = sources.parsed(
             "max_operations",
@@ -126,6 +130,7 @@ impl Choices {
             format_chosen,
             color,
             progress,
+            log,
             audit: audit.map(PathBuf::from),
             limits: Limits { operations },
             rows: sources.rows().iter().map(|r| (r.name.to_owned(), r.value.clone(), r.origin.to_string())).collect(),
@@ -143,7 +148,10 @@ pub(super) fn run(cli: Cli) -> ExitCode {
     let color = choices.as_ref().map_or_else(|_| When::Auto, |choices| choices.color);
     let json = choices.as_ref().map_or(cli.global.json, |choices| choices.format == Format::Json);
     let screen = Arc::new(Screen::new(Outputs::standard(), color, plain, json));
-    let result = choices.and_then(|choices| carry_out(&cli, choices, &screen));
+    let result = choices.and_then(|choices| {
+        log::begin(choices.log, &screen);
+        carry_out(&cli, choices, &screen)
+    });
     let code = result.unwrap_or_else(|error| {
         screen.failure(&error);
         status::of_failure(&error)
@@ -237,8 +245,9 @@ fn with_runtime(
             Err(stopped) => return Ok(stopped),
         }
     }
-    let setting = Setting { folder, args, alone: source.is_none(), sandbox: sandbox.as_deref() };
-    let mut shell = shell_for(cli, &choices, screen, runtime, &interrupt, setting)?;
+    let setting = Setting { folder, args, alone: source.is_none(), runs: true, sandbox: sandbox.as_deref() };
+    // The program is about to end when the shell would be taken apart, function by function; the kernel is quicker.
+    let mut shell = ManuallyDrop::new(shell_for(cli, &choices, screen, runtime, &interrupt, setting)?);
     if let Some(registry) = sandbox.as_ref().and_then(|sandbox| sandbox.registries().first()) {
         shell.interpreter_mut().set_constant("REGISTRY", &registry.to_string());
     }
@@ -279,6 +288,8 @@ struct Setting<'a> {
     args: Vec<String>,
     /// Whether there is a prompt and no script.
     alone: bool,
+    /// Whether anything is going to run.
+    runs: bool,
     sandbox: Option<&'a crate::sandbox::Sandbox>,
 }
 
@@ -336,6 +347,7 @@ fn shell_for(
         node: node_name(choices, setting.sandbox.is_some()),
         config: choices.rows.clone(),
         editor: ["VISUAL", "EDITOR"].into_iter().find_map(environment::variable).unwrap_or_else(|| "vi".into()),
+        connect_ahead: setting.runs,
         documented: matches!(cli.command, Some(Command::Definitions)),
     };
     Ok(Shell::new(options, Arc::clone(screen), Arc::clone(interrupt), runtime)?)

@@ -3,6 +3,7 @@
 use std::future::{poll_fn, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use futures_util::TryFutureExt;
 use futures_util::future::BoxFuture;
@@ -100,6 +101,7 @@ impl Service<Request<Body>> for Guard {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let noting = tracing::enabled!(tracing::Level::DEBUG).then(|| access::short(request.uri().path()).to_owned());
         let access = match self.admit(&mut request) {
             Err(stopped) => return Box::pin(ready(Err(stopped))),
             Ok(access) => access,
@@ -107,11 +109,30 @@ impl Service<Request<Body>> for Guard {
         // The channel that is ready is this one; a clone has to become ready by itself.
         let clone = self.channel.clone();
         let mut channel = std::mem::replace(&mut self.channel, clone);
-        match access {
+        let call: Self::Future = match access {
             Access::Read => Box::pin(look(channel, request)),
             _ => Box::pin(channel.call(request).map_err(Stopped::Transport)),
+        };
+        match noting {
+            Some(rpc) => Box::pin(noted(rpc, call)),
+            None => call,
         }
     }
+}
+
+/// Notes a call in the log. A stream of answers may go on after it.
+async fn noted(
+    rpc: String,
+    call: impl Future<Output = Result<Response<Body>, Stopped>>,
+) -> Result<Response<Body>, Stopped> {
+    let begun = Instant::now();
+    let answer = call.await;
+    let status = answer.as_ref().map_or_else(ToString::to_string, |answer| {
+        let status = answer.headers().get("grpc-status").and_then(|status| status.to_str().ok());
+        tonic::Code::from_bytes(status.unwrap_or("0").as_bytes()).to_string()
+    });
+    tracing::debug!(rpc, status, milliseconds = begun.elapsed().as_secs_f64() * 1000.0, "answered");
+    answer
 }
 
 /// Sends a read, once more if the connection breaks before the answer: the daemon may have been restarted since the last

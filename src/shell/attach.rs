@@ -120,7 +120,7 @@ async fn run(ctx: &Context, image: &str, command: Vec<String>) -> ops::Result<u3
     options.spec.tty = true;
     options.spec.command = Some(command).filter(|command| !command.is_empty());
     execute(ctx, Create::new(&id, image, options)).await?;
-    let ended = until_stopped(ctx, async { drive(start_terminal(ctx, &id).await?).await }).await;
+    let ended = until_stopped(ctx, Box::pin(async { drive(start_terminal(ctx, &id).await?).await })).await;
     // What was interrupted is taken back first, or it would hold the container.
     ctx.debts().settle().await;
     let removed = execute(&ctx.with_cancel(Default::default()), Delete::new(&id, true, false)).await;
@@ -138,14 +138,15 @@ impl Shell {
         }
         let options = ExecOptions::default();
         self.attach(async |ctx| {
-            until_stopped(ctx, async { drive(exec_terminal(ctx, &id, command, &options).await?).await }).await
+            let work = Box::pin(async { drive(exec_terminal(ctx, &id, command, &options).await?).await });
+            until_stopped(ctx, work).await
         });
     }
 
     /// Carries out `:run IMAGE [COMMAND…]`.
     pub(super) fn run_here(&mut self, argument: &str) {
         let Some((image, command)) = self.words(argument, "run IMAGE [COMMAND]") else { return };
-        self.attach(async |ctx| run(ctx, &image, command).await);
+        self.attach(async |ctx| Box::pin(run(ctx, &image, command)).await);
     }
 
     /// Splits a line as a shell does. `-t` and `-it`, which hands are used to, say what is done anyway.

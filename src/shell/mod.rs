@@ -24,6 +24,7 @@ pub mod format;
 pub mod history;
 pub mod interrupt;
 pub mod lex;
+pub mod log;
 mod names;
 pub mod progress;
 mod prompt;
@@ -73,6 +74,8 @@ pub struct Options {
     pub environment: crate::script::Environment,
     /// The folder below which `import` finds modules.
     pub modules: Option<PathBuf>,
+    /// Whether to connect at once, while the interpreter is made, and not when a script first needs the daemon.
+    pub connect_ahead: bool,
     /// Whether the editor definitions can be written.
     pub documented: bool,
     /// What the prompt calls the node.
@@ -196,6 +199,9 @@ impl Shell {
         };
         let place =
             Place { daemon: Daemon::new(endpoint, options.connect), namespace: options.namespace.as_str().into() };
+        if options.connect_ahead {
+            place.daemon.connect_ahead(runtime);
+        }
         let grant = Grant::new(options.allow, tokio_util::sync::CancellationToken::new());
         let context = Context::new(place, grant, Arc::new(shared));
         let interpreter = Interpreter::new(Setup {
