@@ -1,6 +1,7 @@
 //! The suite: real daemons, real registries, real containers, in one binary so that they are started once.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::exit)]
 
+mod bad_input;
 mod containerd;
 mod dry_run;
 mod examples;
@@ -31,6 +32,7 @@ fn main() {
     trials.extend(layout::trials(&env));
     trials.extend(ops::trials(&env));
     trials.extend(shell::trials(&env));
+    trials.extend(bad_input::trials(&env));
     trials.extend(examples::trials(&env));
     trials.extend(dry_run::trials(&env));
     trials.extend(reference::trials());

@@ -45,12 +45,11 @@ const LAYERS: [(&str, &[&str]); 14] = [
 ];
 
 /// Crates and calls that only some layers, or single files, may use, and which.
-const RESERVED: [(&str, &[&str]); 18] = [
+const RESERVED: [(&str, &[&str]); 17] = [
     ("rhai::", &["script"]),
     ("containerd_client::", &["containerd"]),
     ("reqwest::", &["registry"]),
     ("rustyline::", &["shell"]),
-    ("comfy_table::", &["shell"]),
     ("indicatif::", &["shell"]),
     ("clap::", &["cli", "main"]),
     ("println!", &["shell", "cli", "main"]),

@@ -208,7 +208,7 @@ fn with_runtime(
         }
         Some(Command::Definitions) => {
             let shell = shell_for(cli, &choices, screen, runtime, &Arc::new(Interrupt::new()), Setting::default())?;
-            screen.raw(&shell.interpreter().definitions());
+            screen.raw(&crate::script::definitions::text(shell.interpreter().catalog()));
             return Ok(status::DONE);
         }
         _ => {}
@@ -348,7 +348,6 @@ fn shell_for(
         config: choices.rows.clone(),
         editor: ["VISUAL", "EDITOR"].into_iter().find_map(environment::variable).unwrap_or_else(|| "vi".into()),
         connect_ahead: setting.runs,
-        documented: matches!(cli.command, Some(Command::Definitions)),
     };
     Ok(Shell::new(options, Arc::clone(screen), Arc::clone(interrupt), runtime)?)
 }

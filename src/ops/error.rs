@@ -23,7 +23,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// An endpoint failed.
-    #[error("{0}")]
+    #[error("{}", crate::kind::chain(&**.0))]
     Endpoint(BoxFailure),
     /// The plan has a step that the grant does not allow.
     #[error("{operation} {subject} needs '{access}' access to {to}, which was not granted")]

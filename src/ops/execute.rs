@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use crate::oci::excerpt;
 use crate::ops::Context;
 use crate::ops::error::{Error, Result};
 use crate::ops::plan::Plan;
@@ -62,6 +63,6 @@ pub async fn execute<O: Operation>(ctx: &Context, mut operation: O) -> Result<O:
 fn wrap(operation: &'static str, subject: &str, source: Error) -> Error {
     match source {
         Error::Failed { .. } | Error::Denied { .. } | Error::NotConfirmed { .. } | Error::Cancelled => source,
-        source => Error::Failed { operation, subject: subject.to_owned(), source: Box::new(source) },
+        source => Error::Failed { operation, subject: excerpt(subject), source: Box::new(source) },
     }
 }

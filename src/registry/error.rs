@@ -285,6 +285,9 @@ impl Failure for Error {
                 Some(format!("try again in {}; a login often raises the limit", humantime::format_duration(*wait)))
             }
             Self::NotARegistry { .. } => Some("check the registry's name and port".into()),
+            Self::Broken { .. } | Self::Silent { .. } => {
+                Some("it was tried again and again; see whether a proxy or load balancer ends long transfers".into())
+            }
             Self::Realm { realm, .. } => {
                 Some(format!("if {realm} is right, allow it as a token host of this registry"))
             }

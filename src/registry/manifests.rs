@@ -121,6 +121,7 @@ impl Repository {
         call.headers.insert(ACCEPT, accept.unwrap_or(HeaderValue::from_static(MediaType::ACCEPT)));
         call.whole = Some(manifest::MAX_SIZE);
         let done = self.send(call).await.map_err(|e| e.about(|| self.named(selector)))?;
+        done.reply.refuse_page()?;
         // Generic types such as `application/json` say nothing.
         let said = done.reply.header(CONTENT_TYPE.as_str()).map(MediaType::parse);
         let said = said.filter(|t| t.is_index() || t.is_manifest() || *t == MediaType::DockerSchema1);

@@ -276,6 +276,16 @@ impl Reply {
         Ok(Some(target))
     }
 
+    /// Refuses a web page where a document of a registry has to be: that of a login, or of another server.
+    pub(super) fn refuse_page(&self) -> Result<()> {
+        let media_type = self.header(CONTENT_TYPE.as_str()).unwrap_or_default().to_ascii_lowercase();
+        if media_type.starts_with("text/html") {
+            let (action, host, status) = (self.action.clone(), self.host.clone(), self.status());
+            return Err(Error::NotARegistry { action, host, status, what: "a web page".into() });
+        }
+        Ok(())
+    }
+
     /// Returns the reply when its status says success, else the registry's error.
     pub(super) async fn checked(self) -> Result<Self> {
         if self.status().is_success() {

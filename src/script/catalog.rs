@@ -284,9 +284,7 @@ impl Catalog {
     }
 
     /// Binds everything to an engine.
-    ///
-    /// With `documented`, Rhai's own metadata is filled too, which only the editor definitions need.
-    pub fn bind(&self, engine: &mut Engine, session: &Arc<Session>, documented: bool) {
+    pub fn bind(&self, engine: &mut Engine, session: &Arc<Session>) {
         let mut modules: BTreeMap<&'static str, Module> = BTreeMap::new();
         let mut global = Module::new();
         for (entry, invoke, receiver) in &self.entries {
@@ -297,10 +295,7 @@ impl Catalog {
                     *first = *id;
                 }
                 let add = |module: &mut Module, types: &[TypeId], on_node: bool| {
-                    let mut registration = FuncRegistration::new(entry.spec.name).in_global_namespace();
-                    if documented {
-                        registration = describe(registration, entry, count, on_node);
-                    }
+                    let registration = FuncRegistration::new(entry.spec.name).in_global_namespace();
                     registration.set_into_module_raw(module, types, native(entry.spec, invoke, session, on_node));
                 };
                 match entry.spec.on {
@@ -322,7 +317,7 @@ impl Catalog {
             }
         }
         for object in self.objects.values() {
-            object.bind(&mut global, session, documented);
+            object.bind(&mut global, session);
         }
         engine.register_global_module(global.into());
         for (name, module) in modules {
@@ -368,25 +363,4 @@ fn native(spec: &'static Spec, invoke: &Invoke, session: &Arc<Session>, on_node:
         is_pure: true,
         is_volatile: true,
     }
-}
-
-fn describe(registration: FuncRegistration, entry: &Entry, count: usize, on_node: bool) -> FuncRegistration {
-    let skip = usize::from(entry.spec.on == On::Method);
-    let mut info: Vec<String> = Vec::new();
-    if on_node {
-        info.push("node: Node".to_owned());
-    }
-    for (i, param) in entry.signature.params.iter().take(count).enumerate() {
-        let name = if i < skip {
-            "this"
-        } else if param.options {
-            "options"
-        } else {
-            entry.spec.params.get(i - skip).map_or("value", |param| param.name)
-        };
-        info.push(format!("{name}: {}", param.ty));
-    }
-    info.push(entry.signature.returns.to_owned());
-    let comments: Vec<String> = entry.spec.doc.lines().map(|line| format!("/// {line}")).collect();
-    registration.with_params_info(info).with_comments([comments.join("\n")])
 }

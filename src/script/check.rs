@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use rhai::{ASTNode, Expr, FnCallExpr, Position, Stmt};
+use rhai::{ASTNode, Expr, FnCallExpr, FuncInfo, Position, Stmt};
 
 use crate::grant::Access;
 use crate::ops::error::nearest;
@@ -36,11 +36,8 @@ impl Interpreter {
     pub fn check(&self, text: &str, source: Option<&str>) -> Result<Checked, Report> {
         let suggest = |name: &str| nearest(name, self.catalog.names());
         let ast = self.engine.compile(text).map_err(|error| Report::new(&error.into(), source, suggest))?;
-        let name = |signature: &str| {
-            signature.split('(').next().map(|name| name.rsplit(' ').next().unwrap_or(name).to_owned())
-        };
-        let mut known: HashSet<String> =
-            self.engine.gen_fn_signatures(true).iter().filter_map(|signature| name(signature)).collect();
+        let name = |function: FuncInfo<'_>| Some(function.metadata.name.to_string());
+        let mut known: HashSet<String> = self.engine.collect_fn_metadata(None, name, true).into_iter().collect();
         for entry in self.catalog.entries() {
             known.remove(entry.spec.name);
         }

@@ -26,8 +26,10 @@ impl Default for Limits {
     }
 }
 
-const MAX_STRING: usize = 16 << 20;
-const MAX_ITEMS: usize = 1_000_000;
+/// The longest string, in bytes.
+pub(crate) const MAX_STRING: usize = 16 << 20;
+/// The most items of an array or a map.
+pub(crate) const MAX_ITEMS: usize = 1_000_000;
 const MAX_CALL_DEPTH: usize = 64;
 const MAX_EXPR_DEPTH: usize = 64;
 const MAX_FN_EXPR_DEPTH: usize = 32;
@@ -36,20 +38,14 @@ const MAX_FUNCTIONS: usize = 1_000;
 const MAX_MODULES: usize = 64;
 
 /// Makes an engine with everything of the catalog bound.
-pub(crate) fn build(
-    catalog: &Catalog,
-    session: &Arc<Session>,
-    limits: Limits,
-    resolver: Resolver,
-    documented: bool,
-) -> Engine {
+pub(crate) fn build(catalog: &Catalog, session: &Arc<Session>, limits: Limits, resolver: Resolver) -> Engine {
     let mut engine = Engine::new_raw();
     StandardPackage::new().register_into_engine(&mut engine);
     time::bind(&mut engine);
     for object in catalog.objects() {
         object.register_type(&mut engine);
     }
-    catalog.bind(&mut engine, session, documented);
+    catalog.bind(&mut engine, session);
     engine
         .set_max_operations(limits.operations)
         .set_max_string_size(MAX_STRING)

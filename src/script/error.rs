@@ -4,6 +4,7 @@ use rhai::{Dynamic, EvalAltResult, ImmutableString, Position};
 
 use crate::kind::{Failure, Kind};
 use crate::ops;
+use crate::script::engine;
 
 /// What functions of the script surface return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -250,7 +251,7 @@ fn own(error: &EvalAltResult, suggest: impl Fn(&str) -> Option<String>) -> Throw
         }
         EvalAltResult::ErrorFunctionNotFound(signature, _) => {
             let name = signature.split([' ', '(']).next().unwrap_or_default();
-            message = format!("unknown function {signature}");
+            message = format!("unknown function {}", signature.replace("&str | ImmutableString | String", "string"));
             hint = suggest(name).map(|near| format!("did you mean {near}?"));
         }
         EvalAltResult::ErrorVariableNotFound(name, _) => {
@@ -264,6 +265,14 @@ fn own(error: &EvalAltResult, suggest: impl Fn(&str) -> Option<String>) -> Throw
         EvalAltResult::ErrorTooManyOperations(_) => {
             message = "the script ran too many operations".into();
             hint = Some("an endless loop? raise the limit with --max-operations if it is not".into());
+        }
+        EvalAltResult::ErrorDataTooLarge(what, _) => {
+            message = format!("a value is too big: {what}");
+            hint = Some(format!(
+                "a string holds up to {} MiB, an array or a map up to {} items",
+                engine::MAX_STRING >> 20,
+                engine::MAX_ITEMS
+            ));
         }
         EvalAltResult::ErrorTerminated(..) => {
             kind = Kind::Cancelled;

@@ -15,6 +15,7 @@ pub mod call;
 pub mod catalog;
 pub mod check;
 pub mod convert;
+pub mod definitions;
 mod engine;
 pub mod error;
 pub mod object;
@@ -56,8 +57,6 @@ pub struct Setup {
     pub limits: Limits,
     /// The folder below which `import` finds modules.
     pub modules: Option<PathBuf>,
-    /// Whether Rhai's own metadata is filled, for the editor definitions.
-    pub documented: bool,
 }
 
 /// What an evaluation came to.
@@ -87,7 +86,7 @@ impl Interpreter {
         let catalog = Arc::new(api::catalog());
         session.set_catalog(Arc::clone(&catalog));
         let resolver = resolver::Resolver::new(setup.modules);
-        let engine = engine::build(&catalog, &session, setup.limits, resolver, setup.documented);
+        let engine = engine::build(&catalog, &session, setup.limits, resolver);
         Self { engine, session, catalog, scope: Scope::new(), functions: AST::empty() }
     }
 
@@ -238,14 +237,6 @@ impl Interpreter {
             _ if error.position().is_none() => Input::Unfinished,
             _ => Input::Whole,
         }
-    }
-
-    /// Writes the editor definitions (`.d.rhai`): every function with types and documentation.
-    ///
-    /// Only of an interpreter that was set up with `documented`.
-    #[must_use]
-    pub fn definitions(&self) -> String {
-        self.engine.definitions().include_standard_packages(false).single_file()
     }
 }
 

@@ -225,8 +225,8 @@ impl ObjectEntry {
         self.rust_name
     }
 
-    pub(crate) fn bind(&self, module: &mut Module, session: &Arc<Session>, documented: bool) {
-        bind(self, module, session, documented);
+    pub(crate) fn bind(&self, module: &mut Module, session: &Arc<Session>) {
+        bind(self, module, session);
     }
 
     pub(crate) fn register_type(&self, engine: &mut Engine) {
@@ -234,14 +234,9 @@ impl ObjectEntry {
     }
 }
 
-fn bind(entry: &ObjectEntry, module: &mut Module, session: &Arc<Session>, documented: bool) {
+fn bind(entry: &ObjectEntry, module: &mut Module, session: &Arc<Session>) {
     for field in &entry.fields {
-        let mut registration = FuncRegistration::new_getter(field.name);
-        if documented {
-            registration = registration
-                .with_params_info([format!("this: {}", entry.name), field.ty.to_owned()])
-                .with_comments([format!("/// {}", field.doc)]);
-        }
+        let registration = FuncRegistration::new_getter(field.name);
         let get = Arc::clone(&field.get);
         let session = Arc::clone(session);
         registration.set_into_module_raw(

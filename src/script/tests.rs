@@ -52,7 +52,6 @@ fn bench(allow: &str) -> Bench {
         environment: Arc::new(|_| None),
         limits: Limits { operations: 100_000 },
         modules: None,
-        documented: false,
     });
     Bench { interpreter, _runtime: runtime }
 }

@@ -37,6 +37,19 @@ impl Time {
     }
 }
 
+/// What editors are told of the type.
+pub(crate) const DEFINITIONS: &str = "
+/// The seconds since 1970, in UTC.
+fn get unix(this: Time) -> int;
+
+/// The seconds since then; less than zero in the future.
+fn get age(this: Time) -> int;
+
+op -(Time, Time) -> int;
+op -(Time, int) -> Time;
+op +(Time, int) -> Time;
+";
+
 /// Binds the type with its operators: times compare, their difference is in seconds, and seconds can be added.
 pub(crate) fn bind(engine: &mut Engine) {
     engine

@@ -76,8 +76,6 @@ pub struct Options {
     pub modules: Option<PathBuf>,
     /// Whether to connect at once, while the interpreter is made, and not when a script first needs the daemon.
     pub connect_ahead: bool,
-    /// Whether the editor definitions can be written.
-    pub documented: bool,
     /// What the prompt calls the node.
     pub node: String,
     /// The settings with their values and where they come from, for `:config`.
@@ -212,7 +210,6 @@ impl Shell {
             environment: options.environment,
             limits: options.limits,
             modules: options.modules,
-            documented: options.documented,
         });
         Ok(Self {
             interpreter,

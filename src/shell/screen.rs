@@ -161,7 +161,7 @@ impl Screen {
     /// Writes a remark to standard error: a word in its colour, then text from anywhere.
     pub fn remark(&self, role: Role, word: &str, text: &str) {
         let word = self.err.palette.paint(role, word);
-        self.tell(&format!("{word}: {}", self.safe(text)));
+        self.tell(&format!("{word}: {}", escape::text(text)));
     }
 
     /// Writes a failure and its cure to standard error.
@@ -183,12 +183,7 @@ impl Screen {
     /// Writes what to do about a failure.
     pub fn hint(&self, hint: &str) {
         let word = self.err.palette.paint(Role::Note, "hint");
-        self.tell(&format!("  {word}: {}", self.safe(hint)));
-    }
-
-    /// Returns text from anywhere as standard error can take it.
-    fn safe<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
-        if self.err.terminal { escape::text(text) } else { text.into() }
+        self.tell(&format!("  {word}: {}", escape::text(hint)));
     }
 
     fn write(&self, output: &Output, text: &str, end: &str) {
@@ -220,7 +215,7 @@ impl Sink for Screen {
 
     fn debug(&self, text: &str, at: &str) {
         let at = self.err.palette.paint(Role::Faint, &escape::line(at));
-        self.tell(&format!("{at} {}", self.safe(text)));
+        self.tell(&format!("{at} {}", escape::text(text)));
     }
 
     fn ask_secret(&self, prompt: &str) -> Option<String> {

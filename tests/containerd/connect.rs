@@ -9,8 +9,8 @@ use ctrsh::containerd::{self, ConnectOptions, Endpoint, Error};
 use ctrsh::kind::{Failure, Kind};
 use libtest_mimic::Trial;
 
-use super::daemon::Daemon;
 use super::{client, grant};
+use crate::harness::daemon::Daemon;
 use crate::harness::{Env, trial};
 
 pub fn trials(env: &Env) -> Vec<Trial> {

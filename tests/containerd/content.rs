@@ -12,8 +12,9 @@ use ctrsh::oci::{Descriptor, Digest, MediaType};
 use futures_util::TryStreamExt;
 use libtest_mimic::Trial;
 
-use super::daemon::Daemon;
 use super::{client, grant};
+use crate::harness::daemon::Daemon;
+use crate::harness::disk::Disk;
 use crate::harness::{Env, trial};
 
 pub fn trials(env: &Env) -> Vec<Trial> {
@@ -282,25 +283,6 @@ fn full_disk(env: &Env) {
     });
     drop(daemon);
     drop(disk);
-}
-
-/// A small filesystem in memory.
-struct Disk(std::path::PathBuf);
-
-impl Disk {
-    fn mount(path: &std::path::Path, size: usize) -> Self {
-        std::fs::create_dir_all(path).unwrap();
-        let size = format!("size={size}");
-        let status = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).status();
-        assert!(status.unwrap().success());
-        Self(path.to_owned())
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg(&self.0).status();
-    }
 }
 
 fn killed(env: &Env) {

@@ -2,7 +2,6 @@
 
 mod connect;
 mod content;
-mod daemon;
 mod guard;
 mod resources;
 mod unpack;

@@ -7,6 +7,8 @@
 #![allow(dead_code, reason = "not every helper has a user in every build of the suite")]
 
 pub mod certificates;
+pub mod daemon;
+pub mod disk;
 pub mod env;
 pub mod fault;
 pub mod image;

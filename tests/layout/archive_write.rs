@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::archive_read::{open, verify};
 use super::movement::{self, Announce, copy};
+use crate::harness::disk::Disk;
 use crate::harness::{Env, Kind, trial};
 
 pub fn trials(env: &Env) -> Vec<Trial> {
@@ -321,12 +322,7 @@ fn long_digests_fit(env: &Env) {
 
 fn a_full_disk_is_named(env: &Env) {
     let folder = env.new_folder("layout");
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-        .arg(&folder)
-        .status()
-        .unwrap();
-    assert!(mounted.success());
+    let disk = Disk::mount(&folder, 1 << 20);
     let source = LayoutFolder::new(&env.image(Kind::Big(4)).layout, Selector::Only);
     let archive = env.block_on(async {
         let writer = ArchiveWriter::create(&folder.join("saved.tar"), options(env, Compression::None)).await.unwrap();
@@ -336,8 +332,7 @@ fn a_full_disk_is_named(env: &Env) {
     let layout = LayoutFolder::new(folder.join("oci"), Selector::Only);
     let layout = env.block_on(copy(&source, &layout, Announce::No)).map(drop);
     let left = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
-    let unmounted = std::process::Command::new("umount").arg(&folder).status().unwrap();
-    assert!(unmounted.success());
+    drop(disk);
     assert_eq!(left, ["oci"]);
     for result in [archive, layout] {
         let error = result.unwrap_err();

@@ -85,7 +85,6 @@ impl Stage {
             environment: Arc::new(|_| None),
             limits: ctrsh::script::Limits::default(),
             modules: None,
-            documented: false,
         })
     }
 
