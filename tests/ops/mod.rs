@@ -4,6 +4,7 @@ mod archive;
 mod container;
 mod container_script;
 mod container_spec;
+mod copy;
 mod faults;
 mod image;
 mod rounds;
@@ -19,6 +20,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(container_script::trials(env));
     trials.extend(container_spec::trials(env));
     trials.extend(archive::trials(env));
+    trials.extend(copy::trials(env));
     trials.extend(faults::trials(env));
     trials.extend(image::trials(env));
     trials.extend(rounds::trials(env));

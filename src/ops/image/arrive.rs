@@ -79,7 +79,7 @@ impl Arrival {
         Ok((plan, preview))
     }
 
-    /// Brings the image in.
+    /// Brings the image in. Returns its record, and what was sent.
     ///
     /// # Errors
     /// What moving or unpacking it failed with; nothing of it stays then that was not here before.
@@ -90,7 +90,7 @@ impl Arrival {
         name: &str,
         root: &Descriptor,
         graph: &Graph,
-    ) -> Result<Image> {
+    ) -> Result<(Image, Totals)> {
         let labels = self.labels(ctx);
         let wanted = if self.unpack { runnable(graph, &self.platforms) } else { Vec::new() };
         let snapshotter = async {
@@ -111,7 +111,7 @@ impl Arrival {
             unpacking.push(unpacker.run().boxed());
         }
         let copying = copy(ctx, source, &sink, graph, feeds);
-        let (_, _) = tokio::try_join!(copying, try_join_all(unpacking))?;
+        let (totals, _) = tokio::try_join!(copying, try_join_all(unpacking))?;
         let image = sink.record(root).await?;
         if ctx.namespace() == KUBERNETES {
             // The record by which the kubelet knows an image.
@@ -120,7 +120,7 @@ impl Arrival {
             }
         }
         leased.release().await?;
-        Ok(image)
+        Ok((image, totals))
     }
 }
 

@@ -56,6 +56,6 @@ impl Operation for FromRootfs {
     async fn apply(self, ctx: &Context) -> Result<Image> {
         let name = self.name.to_string();
         let Some((built, graph)) = &self.found else { return Err(Error::not_found("image", &name, [])) };
-        self.arrival.bring(ctx, built, &name, built.target(), graph).await
+        Ok(self.arrival.bring(ctx, built, &name, built.target(), graph).await?.0)
     }
 }

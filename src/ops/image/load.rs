@@ -109,7 +109,7 @@ impl Operation for Load {
         let Some((archive, loadable)) = &self.found else { return Ok(images) };
         for one in loadable {
             let source = archive.source_for(&one.image);
-            images.push(self.options.arrival.bring(ctx, &source, &one.name, &one.image.target, &one.graph).await?);
+            images.push(self.options.arrival.bring(ctx, &source, &one.name, &one.image.target, &one.graph).await?.0);
         }
         Ok(images)
     }

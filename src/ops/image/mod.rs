@@ -2,8 +2,10 @@
 
 mod arrive;
 mod check;
+mod copy;
 mod delete;
 mod detail;
+mod endpoint;
 mod from_rootfs;
 mod get;
 mod inspect;
@@ -20,8 +22,10 @@ mod usage;
 
 pub use arrive::Arrival;
 pub use check::{Check, PlatformCheck, check};
+pub use copy::{Copied, Copy, CopyOptions, Platforms};
 pub use delete::Delete;
 pub use detail::{Detail, detail, details};
+pub use endpoint::Endpoint;
 pub use from_rootfs::FromRootfs;
 pub use get::get;
 pub use inspect::{config, image_of, manifest};

@@ -56,6 +56,6 @@ impl Operation for Pull {
         let name = self.reference.to_string();
         let source = self.source(ctx);
         let Some((root, graph)) = &self.found else { return Err(Error::not_found("image", &name, [])) };
-        self.arrival.bring(ctx, &source, &name, root, graph).await
+        Ok(self.arrival.bring(ctx, &source, &name, root, graph).await?.0)
     }
 }

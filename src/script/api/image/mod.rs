@@ -2,6 +2,7 @@
 
 mod archive;
 mod change;
+mod copy;
 mod object;
 mod read;
 mod transfer;
@@ -53,4 +54,5 @@ pub(crate) fn register(catalog: &mut Catalog) {
     change::register(catalog);
     transfer::register(catalog);
     archive::register(catalog);
+    copy::register(catalog);
 }

@@ -15,35 +15,36 @@ use crate::script::object::{Field, Object, Unit};
 use crate::script::options::Options;
 use crate::script::value::{Arg, Name, Slot};
 
-const PLAIN_HTTP: Opt = Opt::new(
+pub(super) const PLAIN_HTTP: Opt = Opt::new(
     "plain_http",
     "bool",
     "Whether to speak HTTP without TLS. Default false, except that a registry on loopback may.",
 );
-const SKIP_VERIFY: Opt =
+pub(super) const SKIP_VERIFY: Opt =
     Opt::new("skip_verify", "bool", "Whether not to check the registry's certificate. Default false.");
-const HOSTS_DIR: Opt = Opt::new(
+pub(super) const HOSTS_DIR: Opt = Opt::new(
     "hosts_dir",
     "string",
     "The folder with `hosts.toml` files. Default: `--hosts-dir`, else `/etc/containerd/certs.d`.",
 );
-const TLS_CA: Opt = Opt::new("tlscacert", "string", "A file with authorities to trust beside the system's, in PEM.");
-const TLS_CERT: Opt = Opt::new("tlscert", "string", "A file with a client certificate, in PEM.");
-const TLS_KEY: Opt = Opt::new("tlskey", "string", "A file with the client certificate's key, in PEM.");
-const USER: Opt = Opt::new(
+pub(super) const TLS_CA: Opt =
+    Opt::new("tlscacert", "string", "A file with authorities to trust beside the system's, in PEM.");
+pub(super) const TLS_CERT: Opt = Opt::new("tlscert", "string", "A file with a client certificate, in PEM.");
+pub(super) const TLS_KEY: Opt = Opt::new("tlskey", "string", "A file with the client certificate's key, in PEM.");
+pub(super) const USER: Opt = Opt::new(
     "user",
     "string",
     "The user to log in as; the password is asked for on the terminal, or comes from `password_stdin`, `password_file` or `password_env`. Default: Docker's config file and its helpers.",
 );
-const PASSWORD_FILE: Opt =
+pub(super) const PASSWORD_FILE: Opt =
     Opt::new("password_file", "string", "A file with the password. Needs `files` or `host` access.");
-const PASSWORD_STDIN: Opt =
+pub(super) const PASSWORD_STDIN: Opt =
     Opt::new("password_stdin", "bool", "Whether the password is the next line of standard input.");
-const PASSWORD_ENV: Opt =
+pub(super) const PASSWORD_ENV: Opt =
     Opt::new("password_env", "string", "The environment variable with the password. Needs `host` access.");
 
 /// Reads the options that say how a registry is reached.
-fn registry_options(call: &Call<'_>, options: &Options) -> Result<registry::Options> {
+pub(super) fn registry_options(call: &Call<'_>, options: &Options) -> Result<registry::Options> {
     let path = |key: &'static str| -> Result<Option<std::path::PathBuf>> {
         Ok(options.string(key)?.map(|path| call.ctx().settings().working_dir.join(path)))
     };
@@ -177,7 +178,7 @@ impl Object for PushedObject {
     }
 }
 
-fn number(number: u64) -> Dynamic {
+pub(super) fn number(number: u64) -> Dynamic {
     i64::try_from(number).unwrap_or(i64::MAX).into()
 }
 
