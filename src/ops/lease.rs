@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::containerd::images::Deletion;
 use crate::containerd::{Client, Labels};
 use crate::ops::undo::Undo;
-use crate::ops::{Context, Result};
+use crate::ops::{Context, Error, Result};
 
 /// How long a lease lives when nobody deletes it: as long as ctr's.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -27,11 +29,22 @@ impl Leased {
     pub async fn new(ctx: &Context) -> Result<Self> {
         let client = ctx.client().await?;
         let mut undo = Undo::new(ctx.debts());
-        let lease = client.leases().create(LIFETIME, &Labels::new()).await?;
-        let (undoing, id) = (client.undoing(), lease.id.clone());
+        let (made, id) = oneshot::channel::<String>();
+        let undoing = client.undoing();
         undo.push(async move {
-            let _ = undoing.leases().delete(&id, Deletion::Synchronous).await;
+            if let Ok(id) = id.await {
+                let _ = undoing.leases().delete(&id, Deletion::Synchronous).await;
+            }
         });
+        // In a task of its own: a request that is dropped half way may be carried out all the same, and nobody would know
+        // the lease.
+        let maker = client.clone();
+        let making = tokio::spawn(async move {
+            let lease = maker.leases().create(LIFETIME, &Labels::new()).await?;
+            let _ = made.send(lease.id.clone());
+            Result::Ok(lease)
+        });
+        let lease = making.await.map_err(|_| Error::Cancelled)??;
         Ok(Self { client: client.with_lease(&lease.id)?, undo })
     }
 
