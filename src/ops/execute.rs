@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::oci::excerpt;
 use crate::ops::Context;
 use crate::ops::error::{Error, Result};
-use crate::ops::plan::Plan;
+use crate::ops::plan::{Plan, Step};
 
 /// A change: what it would do, and doing it.
 ///
@@ -37,9 +37,7 @@ pub async fn execute<O: Operation>(ctx: &Context, mut operation: O) -> Result<O:
     let subject = operation.subject();
     let failed = |source| wrap(O::NAME, &subject, source);
     let plan = operation.plan(&ctx.planning()).await.map_err(failed)?;
-    if let Some(step) = plan.steps.iter().find(|step| !ctx.grant().allow().covers(step.access, &step.target)) {
-        return Err(Error::Denied { operation: O::NAME, subject, access: step.access, to: step.target.clone() });
-    }
+    permit(ctx, O::NAME, &subject, &plan.steps)?;
     if ctx.is_dry_run() {
         ctx.progress().planned(O::NAME, &subject, &plan.steps);
         ctx.overlay().record(plan.effects);
@@ -51,12 +49,38 @@ pub async fn execute<O: Operation>(ctx: &Context, mut operation: O) -> Result<O:
     let steps = plan.steps;
     let result = operation.apply(ctx).await;
     ctx.debts().settle().await;
-    if let Some(audit) = ctx.audit()
-        && !steps.is_empty()
-    {
-        audit.record(O::NAME, &subject, &steps, result.as_ref().map(|_| ()))?;
-    }
+    record(ctx, O::NAME, &subject, &steps, result.as_ref().map(drop))?;
     result.map_err(|source| wrap(O::NAME, &subject, source))
+}
+
+/// Checks each step against the grant.
+///
+/// # Errors
+/// [`Error::Denied`], with the first step that it does not cover.
+pub(super) fn permit(ctx: &Context, operation: &'static str, subject: &str, steps: &[Step]) -> Result<()> {
+    match steps.iter().find(|step| !ctx.grant().allow().covers(step.access, &step.target)) {
+        None => Ok(()),
+        Some(Step { access, target, .. }) => {
+            Err(Error::Denied { operation, subject: subject.to_owned(), access: *access, to: target.clone() })
+        }
+    }
+}
+
+/// Writes the audit line of a change that had steps.
+///
+/// # Errors
+/// When the audit file cannot be written.
+pub(super) fn record(
+    ctx: &Context,
+    operation: &'static str,
+    subject: &str,
+    steps: &[Step],
+    result: std::result::Result<(), &Error>,
+) -> Result<()> {
+    match ctx.audit() {
+        Some(audit) if !steps.is_empty() => audit.record(operation, subject, steps, result),
+        _ => Ok(()),
+    }
 }
 
 /// Says what was attempted on what, once: a change within a change keeps the inner words.

@@ -160,6 +160,10 @@ impl Shell {
     }
 
     fn attach(&mut self, work: impl AsyncFnOnce(&Context) -> ops::Result<u32>) {
+        if self.interpreter.session().context().is_dry_run() {
+            self.screen.remark(Role::Note, "note", "a dry run starts nothing that a terminal could be given to");
+            return;
+        }
         let cancel = self.interrupt.begin();
         let session = Arc::clone(self.interpreter.session());
         let ctx = session.context().with_cancel(cancel);

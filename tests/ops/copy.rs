@@ -97,15 +97,12 @@ fn pairs(env: &Env) {
     let mut pairs = 0;
     for (from, source) in sources.iter().enumerate() {
         assert_eq!(content(&stage, source), whole, "{source}");
-        for (to, text) in [
+        for text in [
             format!("{}:v1", env.repository("copy")),
             format!("containerd:example.test/copied:{from}"),
             format!("oci:layout-{from}:one"),
             format!("archive:images-{from}.tar:example.test/copied:1"),
-        ]
-        .into_iter()
-        .enumerate()
-        {
+        ] {
             let target = endpoint(&stage, &text);
             let shown = format!("{source} to {target}");
             let copied = copy(&stage, source, &target, Platforms::Present).unwrap_or_else(|e| panic!("{shown}: {e}"));
@@ -117,7 +114,7 @@ fn pairs(env: &Env) {
                 assert_eq!((again.totals.blobs_sent, again.totals.sent), (0, 0), "{shown}");
             }
             assert_eq!(content(&stage, &target), whole, "{shown}, again");
-            pairs += usize::from(to < 4);
+            pairs += 1;
         }
     }
     assert_eq!(pairs, 16);

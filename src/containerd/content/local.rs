@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
@@ -33,28 +33,15 @@ impl Content {
     /// # Errors
     /// [`Error::is_not_found`] when the namespace has no such blob.
     pub async fn open_to_read(&self, digest: &Digest, offset: u64) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let Some(folder) = self.folder().await else { return self.read(digest, offset).await };
         let size = self.info(digest).await?.size;
-        let Some(file) = self.file(digest, size, offset).await else { return self.read(digest, offset).await };
+        let Some(file) = open(&folder, digest, size, offset) else { return self.read(digest, offset).await };
         let failure = {
             let digest = digest.clone();
             move |source| Error::Stored { digest: digest.clone(), source }
         };
         let bytes = tokio::fs::File::from_std(file).take(size.saturating_sub(offset));
         Ok(ReaderStream::with_capacity(bytes, CHUNK).map_err(failure).boxed())
-    }
-
-    /// Opens the blob's file, unless it is out of reach, or is not the blob: the daemon may live on another machine or
-    /// in another mount namespace.
-    async fn file(&self, digest: &Digest, size: u64, offset: u64) -> Option<File> {
-        let path = self.folder().await?.join("blobs").join(digest.algorithm().as_str()).join(digest.hex());
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let mut file = File::options().read(true).custom_flags(flags).open(path).ok()?;
-        let about = file.metadata().ok()?;
-        if !about.is_file() || about.len() != size {
-            return None;
-        }
-        file.seek(SeekFrom::Start(offset)).ok()?;
-        Some(file)
     }
 
     async fn folder(&self) -> Option<PathBuf> {
@@ -66,4 +53,18 @@ impl Content {
         };
         self.0.node().content_folder().get_or_init(find).await.clone()
     }
+}
+
+/// Opens the blob's file, unless it is out of reach, or is not the blob: the daemon may live on another machine or in
+/// another mount namespace.
+fn open(folder: &Path, digest: &Digest, size: u64, offset: u64) -> Option<File> {
+    let path = folder.join("blobs").join(digest.algorithm().as_str()).join(digest.hex());
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+    let about = file.metadata().ok()?;
+    if !about.is_file() || about.len() != size {
+        return None;
+    }
+    file.seek(SeekFrom::Start(offset)).ok()?;
+    Some(file)
 }

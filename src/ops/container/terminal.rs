@@ -10,7 +10,7 @@ use super::{ExecOptions, snapshot};
 use crate::containerd::Client;
 use crate::containerd::io::{Shape, Terminal};
 use crate::containerd::tasks::Exit;
-use crate::ops::plan::Step;
+use crate::ops::execute::{permit, record};
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Error, Plan, Result};
 
@@ -87,7 +87,7 @@ impl Attached {
 /// As [`Exec`](super::Exec); nothing is sent in a dry run.
 pub async fn exec_terminal(ctx: &Context, id: &str, args: Vec<String>, options: &ExecOptions) -> Result<Attached> {
     let (found, plan) = plan_exec(&ctx.planning(), id, &args, options).await?;
-    permit(ctx, "exec", id, &plan)?;
+    permit(ctx, "exec", id, &plan.steps)?;
     let steps = plan.steps;
     let client = ctx.client().await?;
     let process = process(&client, &found.container, args, options, true).await?;
@@ -97,7 +97,7 @@ pub async fn exec_terminal(ctx: &Context, id: &str, args: Vec<String>, options: 
     create_exec(&client, id, &exec_id, &process, &pipes, &mut undo).await?;
     let ended = client.tasks().waiting(id, &exec_id).await;
     client.tasks().start(id, &exec_id).await?;
-    record(ctx, "exec", id, &steps)?;
+    record(ctx, "exec", id, &steps, Ok(()))?;
     let terminal = pipes.into_terminal(&client, id, &exec_id);
     Ok(Attached { terminal, ended, exit: None, client, id: id.to_owned(), exec_id, undo })
 }
@@ -111,36 +111,14 @@ pub async fn start_terminal(ctx: &Context, id: &str) -> Result<Attached> {
     let found = snapshot(&planning, id).await?;
     check_startable(&found)?;
     let plan = start_steps(Plan::new(()), ctx, &found);
-    permit(ctx, "start", id, &plan)?;
+    permit(ctx, "start", id, &plan.steps)?;
     let client = ctx.client().await?;
     let pipes = open_pipes(ctx, id, Shape::Terminal)?;
     let mut undo = Undo::new(ctx.debts());
     create_task(&client, &found, pipes.stdio(), &mut undo).await?;
     let ended = client.tasks().waiting(id, "").await;
     client.tasks().start(id, "").await?;
-    record(ctx, "start", id, &plan.steps)?;
+    record(ctx, "start", id, &plan.steps, Ok(()))?;
     let terminal = pipes.into_terminal(&client, id, "");
     Ok(Attached { terminal, ended, exit: None, client, id: id.to_owned(), exec_id: String::new(), undo })
-}
-
-/// Checks the steps as [`execute`](crate::ops::execute) does, which cannot hand out something that lives on.
-fn permit<T>(ctx: &Context, operation: &'static str, subject: &str, plan: &Plan<T>) -> Result<()> {
-    let denied = |step: &Step| Error::Denied {
-        operation,
-        subject: subject.to_owned(),
-        access: step.access,
-        to: step.target.clone(),
-    };
-    match plan.steps.iter().find(|step| !ctx.grant().allow().covers(step.access, &step.target)) {
-        Some(step) => Err(denied(step)),
-        None => Ok(()),
-    }
-}
-
-/// Writes the audit line as [`execute`](crate::ops::execute) does.
-fn record(ctx: &Context, operation: &'static str, subject: &str, steps: &[Step]) -> Result<()> {
-    match ctx.audit() {
-        Some(audit) => audit.record(operation, subject, steps, Ok(())),
-        None => Ok(()),
-    }
 }
