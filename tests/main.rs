@@ -12,6 +12,7 @@ mod readme;
 mod reference;
 mod registry;
 mod sandbox;
+mod scripts;
 mod shell;
 mod tidy;
 mod tutorial;
@@ -37,6 +38,7 @@ fn main() {
     trials.extend(dry_run::trials(&env));
     trials.extend(reference::trials());
     trials.extend(readme::trials(&env));
+    trials.extend(scripts::trials(&env));
     trials.extend(tidy::trials());
     trials.extend(tutorial::trials(&env));
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -137,6 +137,14 @@ pub enum Command {
     Sandbox(Sandbox),
     /// Says what works and what does not on this node, with the cure.
     Doctor,
+    /// Lists the ready scripts, which run as std/NAME, or prints the manual of one.
+    Scripts {
+        /// The script whose manual is printed.
+        name: Option<String>,
+        /// Prints the manual of all as Markdown.
+        #[arg(long, conflicts_with = "name")]
+        markdown: bool,
+    },
     /// Prints the manual of all functions and objects as Markdown.
     Reference,
     /// Prints the definitions that editors with a Rhai plugin read (.d.rhai).

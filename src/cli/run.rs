@@ -16,7 +16,7 @@ use crate::containerd::ConnectOptions;
 use crate::grant::Allow;
 use crate::kind::{Failure, Kind};
 use crate::ops::Settings;
-use crate::script::Limits;
+use crate::script::{Limits, library};
 use crate::shell::log::{self, Threshold};
 use crate::shell::progress::Mode;
 use crate::shell::style::When;
@@ -34,6 +34,9 @@ pub(super) enum Error {
     /// The shell could not begin.
     #[error(transparent)]
     Shell(#[from] shell::Error),
+    /// There is no ready script of this name.
+    #[error("there is no ready script {0}")]
+    NoScript(String),
     /// The sandbox could not be made.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::Error),
@@ -45,6 +48,7 @@ impl Failure for Error {
             Self::Config(error) => error.kind(),
             Self::Allow(error) => error.kind(),
             Self::Shell(error) => error.kind(),
+            Self::NoScript(_) => Kind::Usage,
             Self::Sandbox(error) => error.kind(),
         }
     }
@@ -54,6 +58,11 @@ impl Failure for Error {
             Self::Config(error) => error.hint(),
             Self::Allow(error) => error.hint(),
             Self::Shell(error) => error.hint(),
+            Self::NoScript(name) => {
+                let near = crate::ops::error::nearest(name, library::SCRIPTS.iter().map(|script| script.name));
+                let near = near.map(|near| format!("did you mean {near}?"));
+                near.or_else(|| Some("ctrsh scripts lists them".into()))
+            }
             Self::Sandbox(error) => error.hint(),
         }
     }
@@ -166,6 +175,14 @@ fn carry_out(cli: &Cli, choices: Choices, screen: &Arc<Screen>) -> Result<u8, Er
         screen.raw(&String::from_utf8_lossy(&text));
         return Ok(status::DONE);
     }
+    if let Some(Command::Scripts { name, markdown }) = &cli.command {
+        screen.raw(&match name {
+            Some(name) => manual(name)?,
+            None if *markdown => library::markdown(),
+            None => library::overview(),
+        });
+        return Ok(status::DONE);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("ctrsh")
@@ -221,7 +238,7 @@ fn with_runtime(
         .map_or((&cli.eval, &cli.script, cli.shell), |flags| (&flags.eval, &flags.script, flags.shell || cli.shell));
     let mut words = script.iter();
     let file = if eval.is_some() { None } else { words.next().map(PathBuf::from) };
-    let args = words.map(|word| word.to_string_lossy().into_owned()).collect();
+    let args: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
     let source = match (eval, &file) {
         (Some(text), _) => Some(Source::input(text.clone())),
         (None, Some(path)) => Some(read(path)?),
@@ -231,6 +248,12 @@ fn with_runtime(
         None if !std::io::IsTerminal::is_terminal(&std::io::stdin()) => Some(read(Path::new("-"))?),
         source => source,
     };
+    if let Some(path) = &file
+        && asks_for_help(path, &args)
+    {
+        screen.raw(&manual(&path.to_string_lossy())?);
+        return Ok(status::DONE);
+    }
     let folder = file.as_deref().and_then(Path::parent).map(Path::to_owned);
     let interrupt = Arc::new(Interrupt::new());
     interrupt.listen(runtime).map_err(shell::Error::Start)?;
@@ -269,6 +292,18 @@ fn with_runtime(
         code = Prompt::new(&mut shell, history).run()?;
     }
     Ok(code)
+}
+
+/// Says whether a ready script was asked for its manual.
+fn asks_for_help(path: &Path, args: &[String]) -> bool {
+    let ready = path.to_str().and_then(library::find).is_some() && !path.exists();
+    ready && args.iter().any(|word| word == "--help" || word == "-h")
+}
+
+/// Returns the manual of a ready script, which may be named without its prefix.
+fn manual(name: &str) -> Result<String, Error> {
+    let found = library::find(name).or_else(|| library::find(&format!("{}{name}", library::PREFIX)));
+    found.map(library::Script::manual).ok_or_else(|| Error::NoScript(name.to_owned()))
 }
 
 /// Does what has to be done before the program ends, also when it ends early.

@@ -45,6 +45,7 @@ pub struct Session {
     sink: Arc<dyn Sink>,
     args: Vec<String>,
     environment: Environment,
+    main: RwLock<Option<String>>,
     ending: Mutex<Ending>,
 }
 
@@ -73,6 +74,7 @@ impl Session {
             sink,
             args,
             environment,
+            main: RwLock::default(),
             ending: Mutex::default(),
         }
     }
@@ -88,10 +90,16 @@ impl Session {
         *self.context.write().unwrap_or_else(std::sync::PoisonError::into_inner) = context;
     }
 
-    /// Begins a source: forgets how the last one ended.
-    pub(crate) fn begin(&self, context: Context) {
+    /// Begins a source, known by its name: forgets how the last one ended.
+    pub(crate) fn begin(&self, context: Context, source: Option<&str>) {
         self.set_context(context);
+        *self.main.write().unwrap_or_else(std::sync::PoisonError::into_inner) = source.map(str::to_owned);
         *self.ending() = Ending::default();
+    }
+
+    /// Returns whether a source is the one that was begun, and not a module that it imports.
+    pub(crate) fn is_main(&self, source: Option<&str>) -> bool {
+        self.main.read().unwrap_or_else(std::sync::PoisonError::into_inner).as_deref() == source
     }
 
     fn ending(&self) -> std::sync::MutexGuard<'_, Ending> {

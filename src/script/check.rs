@@ -1,7 +1,7 @@
 //! Looking at a source without running it: unknown functions, wrong argument counts, unknown option keys, and the access
 //! that its calls need.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use rhai::{ASTNode, Expr, FnCallExpr, FuncInfo, Position, Stmt};
 
@@ -10,6 +10,7 @@ use crate::ops::error::nearest;
 use crate::script::Interpreter;
 use crate::script::catalog::{Entry, On};
 use crate::script::error::{Location, Report, Thrown};
+use crate::script::library;
 
 /// What there is to say of a source.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,8 @@ struct Check<'a> {
     source: Option<&'a str>,
     /// What the language brings along, and what the source defines or may have received.
     known: HashSet<String>,
+    /// The ready scripts that it imports, by the name that it gives them: their functions with the count of arguments.
+    imported: HashMap<String, Vec<(String, usize)>>,
     checked: Checked,
 }
 
@@ -45,7 +48,14 @@ impl Interpreter {
             ["call", "curry", "is_def_var", "is_def_fn", "is_shared", "type_of", "Fn", "this"].map(str::to_owned),
         );
         known.extend(ast.iter_functions().map(|function| function.name.to_owned()));
-        let mut check = Check { interpreter: self, source, known, checked: Checked::default() };
+        let mut check =
+            Check { interpreter: self, source, known, imported: HashMap::new(), checked: Checked::default() };
+        ast.walk(&mut |path: &[ASTNode<'_>]| {
+            if let Some(ASTNode::Stmt(Stmt::Import(import, position))) = path.last() {
+                check.import(&import.0, import.1.name.as_str(), *position);
+            }
+            true
+        });
         ast.walk(&mut |path: &[ASTNode<'_>]| {
             match path.last() {
                 Some(ASTNode::Stmt(Stmt::FnCall(call, position)))
@@ -62,10 +72,59 @@ impl Interpreter {
 }
 
 impl Check<'_> {
+    /// Takes in a ready script; other modules are looked at when they are checked themselves.
+    fn import(&mut self, path: &Expr, name: &str, position: Position) {
+        let Expr::StringConstant(path, _) = path else { return };
+        if !path.starts_with(library::PREFIX) {
+            return;
+        }
+        let Some(script) = library::find(path) else {
+            let names: Vec<String> = library::SCRIPTS.iter().map(library::Script::path).collect();
+            let near = nearest(path, names.iter().map(String::as_str));
+            self.problem(
+                position,
+                format!("there is no ready script {path}"),
+                near.map(|n| format!("did you mean {n}?")),
+            );
+            return;
+        };
+        let Ok(ast) = self.interpreter.engine.compile(script.text) else { return };
+        let functions = ast.iter_functions().filter(|function| function.access == rhai::FnAccess::Public);
+        let functions = functions.map(|function| (function.name.to_owned(), function.params.len())).collect();
+        self.imported.insert(name.to_owned(), functions);
+        if let Ok(checked) = self.interpreter.check(script.text, None) {
+            self.checked.access.extend(checked.access);
+        }
+    }
+
+    /// Looks at a call of a ready script's function; gives `false` when the module is none.
+    fn ready(&mut self, module: &str, call: &FnCallExpr, position: Position) -> bool {
+        let Some(functions) = self.imported.get(module) else { return false };
+        let (name, count) = (call.name.as_str(), call.args.len());
+        let named: Vec<&(String, usize)> = functions.iter().filter(|(known, _)| known == name).collect();
+        if named.iter().any(|(_, params)| *params == count) {
+            return true;
+        }
+        let plural = if count == 1 { "" } else { "s" };
+        let (message, hint) = if named.is_empty() {
+            let near = nearest(name, functions.iter().map(|(known, _)| known.as_str()));
+            (format!("unknown function {module}::{name}"), near.map(|n| format!("did you mean {n}?")))
+        } else {
+            (format!("{module}::{name} does not take {count} argument{plural}"), None)
+        };
+        self.problem(position, message, hint);
+        true
+    }
+
     fn call(&mut self, call: &FnCallExpr, position: Position, method: bool) {
         let name = call.name.as_str();
         let module = call.namespace.path.first().map(|part| part.name.to_string());
         if call.op_token.is_some() || self.known.contains(name) && module.is_none() {
+            return;
+        }
+        if let Some(module) = &module
+            && self.ready(module, call, position)
+        {
             return;
         }
         let interpreter = self.interpreter;

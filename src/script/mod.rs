@@ -18,6 +18,7 @@ pub mod convert;
 pub mod definitions;
 mod engine;
 pub mod error;
+pub mod library;
 pub mod object;
 pub mod options;
 pub mod reference;
@@ -111,7 +112,7 @@ impl Interpreter {
     /// Why it ended, and where.
     pub fn run(&mut self, text: &str, source: Option<&str>, cancel: CancellationToken) -> Result<Evaluated, Report> {
         let context = self.session.context().with_cancel(cancel);
-        self.session.begin(context);
+        self.session.begin(context, source);
         let suggest = |name: &str| crate::ops::error::nearest(name, self.catalog.names());
         let report = |error: &EvalAltResult| Report::new(error, source, suggest);
         let mut ast =

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::script::catalog::{Catalog, Entry, On};
+use crate::script::library;
 
 /// Writes the whole reference as Markdown: `docs/reference.md`.
 #[must_use]
@@ -66,10 +67,17 @@ pub fn help(entry: &Entry) -> String {
     text
 }
 
-/// Writes what `help(topic)` shows: a function, an object type, or without a topic everything with a line each.
+/// Writes what `help(topic)` shows: a function, an object type, a ready script, all of these (`std`), or without a topic
+/// everything with a line each.
 #[must_use]
 pub fn topic(catalog: &Catalog, topic: Option<&str>) -> Option<String> {
     let Some(topic) = topic else { return Some(overview(catalog)) };
+    if format!("{}/", topic.trim()) == library::PREFIX {
+        return Some(library::overview());
+    }
+    if let Some(script) = library::find(topic.trim()) {
+        return Some(script.manual());
+    }
     if let Some(object) = catalog.object(topic.trim()) {
         let mut text = format!("{}\n\n{}\n\nproperties:\n", object.name, object.doc);
         for field in &object.fields {
@@ -98,5 +106,6 @@ fn overview(catalog: &Catalog) -> String {
         })
     };
     let (methods, functions): (Vec<_>, Vec<_>) = catalog.entries().partition(|entry| entry.spec.on == On::Method);
-    format!("functions:\n{}\nmethods:\n{}", lines(functions), lines(methods))
+    let scripts = library::overview();
+    format!("functions:\n{}\nmethods:\n{}\nready scripts:\n{scripts}", lines(functions), lines(methods))
 }

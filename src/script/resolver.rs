@@ -6,8 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rhai::{Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
 
-/// The scripts that ship in the binary, by the name that follows `std/`.
-pub(crate) const LIBRARY: &[(&str, &str)] = &[];
+use crate::script::library;
 
 /// The longest module that is read.
 const MAX_SOURCE: u64 = 4 << 20;
@@ -50,12 +49,12 @@ impl ModuleResolver for Resolver {
         position: Position,
     ) -> Result<Shared<Module>, Box<EvalAltResult>> {
         let missing = || Box::new(EvalAltResult::ErrorModuleNotFound(path.to_owned(), position));
-        let (key, text) = match path.strip_prefix("std/") {
-            Some(name) => {
-                let text = LIBRARY.iter().find(|(known, _)| *known == name).map(|(_, text)| (*text).to_owned());
-                (PathBuf::from(path), text.ok_or_else(missing)?)
+        let (key, text) = match path.starts_with(library::PREFIX) {
+            true => {
+                let script = library::find(path).ok_or_else(missing)?;
+                (PathBuf::from(script.path()), script.text.to_owned())
             }
-            None => {
+            false => {
                 let file = self.locate(path).ok_or_else(missing)?;
                 let text = std::fs::read_to_string(&file).map_err(|_| missing())?;
                 (file, text)

@@ -7,7 +7,7 @@ use super::complete::Offer;
 use super::style::Role;
 use super::{Format, Shell, Show, Source, history, lex, render};
 use crate::script::catalog::Names;
-use crate::script::{Interpreter, reference};
+use crate::script::{Interpreter, library, reference};
 
 /// One of the shell's own lines.
 pub(super) struct Command {
@@ -73,7 +73,7 @@ pub(super) fn parse(line: &str) -> Option<(&str, &str)> {
         _ if own => Some((name, argument)),
         "exit" | "quit" if argument.is_empty() => Some(("quit", "")),
         // `help = 3` and `help(x)` are the language's.
-        "help" if argument.chars().all(|c| c.is_alphanumeric() || "_.: ".contains(c)) => Some(("help", argument)),
+        "help" if argument.chars().all(|c| c.is_alphanumeric() || "_.:/ ".contains(c)) => Some(("help", argument)),
         _ => None,
     }
     .or_else(|| {
@@ -250,6 +250,9 @@ impl Shell {
             self.screen.line(&palette.paint(Role::Heading, "\nTypes"));
             let types = catalog.objects().map(|object| (object.name.to_owned(), object.doc.to_owned())).collect();
             self.screen.line(&columns(types, self.canvas()));
+            self.screen.line(&palette.paint(Role::Heading, "\nReady scripts"));
+            let scripts = library::SCRIPTS.iter().map(|script| (script.path(), script.summary().to_owned()));
+            self.screen.line(&columns(scripts.collect(), self.canvas()));
             self.screen.line(&palette.paint(Role::Heading, "\nThe shell's own lines"));
             let own = COMMANDS.iter().map(|c| (format!(":{} {}", c.name, c.argument), c.doc.to_owned())).collect();
             self.screen.line(&columns(own, self.canvas()));
@@ -266,6 +269,15 @@ impl Shell {
             if !methods.is_empty() {
                 self.screen.line(&columns(methods, self.canvas()));
             }
+            return;
+        }
+        if let Some(script) = library::find(topic) {
+            self.screen.line(script.manual().trim_end());
+            return;
+        }
+        if format!("{topic}/") == library::PREFIX {
+            let scripts = library::SCRIPTS.iter().map(|script| (script.path(), script.summary().to_owned()));
+            self.screen.line(&columns(scripts.collect(), self.canvas()));
             return;
         }
         let found = catalog.find(topic);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::containerd::{ConnectOptions, Endpoint};
 use crate::grant::{Allow, Grant};
 use crate::ops::{Audit, Context, Daemon, Place, Settings, Shared};
-use crate::script::{Evaluated, Interpreter, Limits, Report, Setup};
+use crate::script::{Evaluated, Interpreter, Limits, Report, Setup, library};
 
 mod attach;
 mod commands;
@@ -108,11 +108,16 @@ impl Source {
         Self { name: Some(name.into()), text }
     }
 
-    /// Reads a script.
+    /// Reads a script: a file, or else the ready script that is called so.
     ///
     /// # Errors
     /// When it cannot be read or is not text.
     pub fn read(path: &Path) -> Result<Self, Error> {
+        if let Some(script) = path.to_str().and_then(library::find)
+            && !path.exists()
+        {
+            return Ok(Self::file(script.path(), script.text.to_owned()));
+        }
         match std::fs::read_to_string(path) {
             Ok(text) => Ok(Self::file(path.display().to_string(), text)),
             Err(source) => Err(Error::Script { path: path.to_owned(), source }),
@@ -377,7 +382,10 @@ impl report::Sources for Texts<'_> {
             Some(name) if self.source.name.as_deref() == Some(name) => Some(self.source.text.clone()),
             Some(name) => match self.shell.texts.get(name) {
                 Some(text) => Some(text.clone()),
-                None => std::fs::read_to_string(name).ok(),
+                None => match library::find(name) {
+                    Some(script) => Some(script.text.to_owned()),
+                    None => std::fs::read_to_string(name).ok(),
+                },
             },
         }
     }

@@ -1,4 +1,4 @@
-//! What a script needs beside containerd: its arguments and its end, time and units, and the `Error` object.
+//! What a script needs beside containerd: its end, time and units, and the `Error` object.
 
 use std::time::Duration;
 
@@ -43,20 +43,6 @@ impl Object for Thrown {
 
 fn optional(text: Option<&String>) -> Dynamic {
     text.map_or(Dynamic::UNIT, |text| text.clone().into())
-}
-
-const ARGS: Spec = Spec {
-    name: "args",
-    on: On::Free,
-    params: &[],
-    options: &[],
-    access: Access::Read,
-    doc: "Returns the arguments that follow the script on the command line, as strings.",
-    examples: &[Example::gives("args().len() >= 0", "true")],
-};
-
-fn args(call: &Call<'_>) -> Result<Vec<String>> {
-    Ok(call.session().args().to_vec())
 }
 
 const SLEEP: Spec = Spec {
@@ -141,7 +127,6 @@ fn size(call: &Call<'_>, size: Size) -> Result<i64> {
 /// Registers the functions.
 pub(crate) fn register(catalog: &mut Catalog) {
     catalog.add_object::<Thrown>();
-    catalog.add(&ARGS, args);
     catalog.add(&SLEEP, sleep);
     catalog.add(&EXIT, exit);
     catalog.add(&NOW, now);

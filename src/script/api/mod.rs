@@ -9,6 +9,7 @@ pub mod namespace;
 pub mod node;
 pub mod output;
 pub mod process;
+pub mod program;
 pub mod task;
 
 use crate::script::catalog::Catalog;
@@ -26,6 +27,7 @@ pub fn catalog() -> Catalog {
     container::register(&mut catalog);
     task::register(&mut catalog);
     process::register(&mut catalog);
+    program::register(&mut catalog);
     host::register(&mut catalog);
     catalog
 }

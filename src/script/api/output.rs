@@ -165,8 +165,11 @@ const HELP: Spec = Spec {
     params: &[Param::new("topic")],
     options: &[],
     access: Access::Read,
-    doc: "Returns the manual of a function, such as `help(\"pull\")` or `help(\"Image.tag\")`; without a topic, all functions with a line each.",
-    examples: &[Example::gives("help(\"version\").contains(\"daemon\")", "true")],
+    doc: "Returns the manual of a function, such as `help(\"pull\")` or `help(\"Image.tag\")`, or of a ready script, `help(\"std/prune\")`; `help(\"std\")` lists these, and without a topic all functions come with a line each.",
+    examples: &[
+        Example::gives("help(\"version\").contains(\"daemon\")", "true"),
+        Example::gives("help(\"std\").contains(\"std/prune\")", "true"),
+    ],
 };
 
 fn help(call: &Call<'_>, topic: Option<String>) -> Result<String> {
