@@ -1,5 +1,8 @@
 //! A namespace's images as a source and a sink of image movement.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -23,13 +26,23 @@ pub struct ContainerdStore {
     image: String,
     origin: Option<Origin>,
     image_labels: Labels,
+    /// Whether another namespace of the daemon has what is to come, and shares it as far as is known.
+    shares: Arc<AtomicBool>,
 }
 
 impl ContainerdStore {
     /// Takes the image of this name.
     #[must_use]
     pub fn new(client: Client, image: &str) -> Self {
-        Self { client, image: image.to_owned(), origin: None, image_labels: Labels::new() }
+        Self { client, image: image.to_owned(), origin: None, image_labels: Labels::new(), shares: Arc::default() }
+    }
+
+    /// Says what is to be written. When the source is another namespace of the same daemon, that one's content is taken
+    /// as it is, unless the daemon keeps namespaces apart (its `content_sharing_policy`).
+    #[must_use]
+    pub fn with_source(self, source: &dyn ImageSource) -> Self {
+        let shares = source.daemon().is_some_and(|daemon| daemon == self.client.node().endpoint().to_string());
+        Self { shares: Arc::new(shares.into()), ..self }.with_origin(source.origin())
     }
 
     /// Notes on every blob, also on those that are there already, that this repository has it, so that a later push to
@@ -76,7 +89,7 @@ impl ContainerdStore {
         // Asking first is cheap; opening at once would make an ingest, with a write to the daemon's database, for each
         // blob that is not there.
         let info = match content.info(&descriptor.digest).await {
-            Err(error) if error.is_not_found() => return Ok(false),
+            Err(error) if error.is_not_found() => return self.take_over(descriptor).await,
             other => other?,
         };
         // Only now is it kept: opening it for writing adds it to the lease, being looked up does not.
@@ -93,12 +106,31 @@ impl ContainerdStore {
         }
         Ok(true)
     }
+
+    /// Takes a blob over from another namespace: opening it by its digest adds it to this one.
+    async fn take_over(&self, descriptor: &Descriptor) -> Result<bool> {
+        if !self.shares.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        match self.client.content().open(descriptor, &Labels::new()).await? {
+            None => Ok(true),
+            Some(writer) => {
+                self.shares.store(false, Ordering::Relaxed);
+                writer.discard().await?;
+                Ok(false)
+            }
+        }
+    }
 }
 
 #[async_trait]
 impl ImageSource for ContainerdStore {
     fn name(&self) -> String {
         self.image.clone()
+    }
+
+    fn daemon(&self) -> Option<String> {
+        Some(self.client.node().endpoint().to_string())
     }
 
     async fn resolve(&self) -> store::Result<Descriptor> {
@@ -152,8 +184,9 @@ impl ImageSource for ContainerdStore {
 
 #[async_trait]
 impl ImageSink for ContainerdStore {
+    /// Whatever the image, its content goes into one store: it is that which must not be sent to twice.
     fn name(&self) -> String {
-        self.image.clone()
+        format!("{} {}", self.client.node().endpoint(), self.client.namespace())
     }
 
     async fn has(&self, descriptor: &Descriptor) -> store::Result<bool> {

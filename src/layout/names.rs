@@ -45,6 +45,14 @@ impl ListedImage {
         }
     }
 
+    /// Returns whether its tag says that it is about another image: a list of what refers to that one, or a signature.
+    #[must_use]
+    pub fn is_companion(&self) -> bool {
+        let hex = self.tag.as_deref().and_then(|tag| tag.strip_prefix("sha256-"));
+        let (hex, end) = hex.map_or(("", ""), |rest| rest.split_at(rest.find('.').unwrap_or(rest.len())));
+        hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) && end != "."
+    }
+
     /// Returns what lists call it: its name, its tag or its digest.
     #[must_use]
     pub fn label(&self) -> &str {
@@ -97,7 +105,9 @@ impl Selector {
     /// [`Error::NoImage`] when none is, [`Error::Ambiguous`] when several different ones are.
     pub(crate) fn find(&self, path: &str, images: &[ListedImage]) -> Result<ListedImage> {
         let labels = || images.iter().map(|image| image.label().to_owned()).collect();
-        let mut fitting = images.iter().filter(|image| self.fits(image));
+        // What is about an image is not another one to choose.
+        let meant = |image: &&ListedImage| self.fits(image) && !(*self == Self::Only && image.is_companion());
+        let mut fitting = images.iter().filter(meant);
         let Some(first) = fitting.next() else {
             return Err(Error::NoImage { path: path.to_owned(), wanted: self.to_string(), present: labels() });
         };
@@ -169,6 +179,10 @@ mod tests {
         assert!(Selector::Digest(Digest::sha256(b"x")).fits(&named));
         let mut other = image(&[(REF_NAME, "1")]);
         other.target.digest = Digest::sha256(b"y");
+        let mut signature = image(&[(REF_NAME, &format!("sha256-{}.sig", "a".repeat(64)))]);
+        signature.target.digest = Digest::sha256(b"z");
+        assert!(signature.is_companion() && !other.is_companion());
+        assert_eq!(Selector::Only.find("x", &[other.clone(), signature]).unwrap(), other);
         let both = [named, other];
         assert!(matches!(Selector::Only.find("x.tar", &both), Err(Error::Ambiguous { .. })));
         assert!(matches!(Selector::Name("1".into()).find("x.tar", &both), Err(Error::Ambiguous { .. })));

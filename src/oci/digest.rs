@@ -72,6 +72,13 @@ impl Digest {
         &self.text
     }
 
+    /// Returns the tag under which a registry without a list of referrers keeps one: `sha256-…`, cut to what a tag may be
+    /// (distribution-spec, section Referrers Tag Schema).
+    #[must_use]
+    pub fn referrers_tag(&self) -> String {
+        self.as_str().replacen(':', "-", 1).chars().take(128).collect()
+    }
+
     /// Returns the first 12 hex digits, as people quote digests.
     #[must_use]
     pub fn short(&self) -> &str {
@@ -180,6 +187,12 @@ impl fmt::Debug for Hasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tag_for_referrers_is_the_digest_with_a_dash() {
+        let digest = Digest::sha256(b"x");
+        assert_eq!(digest.referrers_tag(), format!("sha256-{}", digest.hex()));
+    }
 
     #[test]
     fn only_exact_digests_parse() {

@@ -64,6 +64,21 @@ pub struct Index {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl Index {
+    /// Makes an index of these manifests, in this order.
+    #[must_use]
+    pub fn of(manifests: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: Some(MediaType::OciIndex),
+            artifact_type: None,
+            manifests,
+            subject: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
 /// A document that is one or the other, and surely not both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {

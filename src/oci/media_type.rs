@@ -50,6 +50,18 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// Reads how a file is compressed from the end of its name: `.gz`, `.tgz` or `.zst`.
+    #[must_use]
+    pub fn of_name(path: &std::path::Path) -> Self {
+        match path.extension().and_then(std::ffi::OsStr::to_str) {
+            Some("gz" | "tgz") => Self::Gzip,
+            Some("zst") => Self::Zstd,
+            _ => Self::None,
+        }
+    }
+}
+
 impl MediaType {
     /// What to send as `Accept` when asking for a manifest, in order of preference.
     pub const ACCEPT: &'static str = "application/vnd.docker.distribution.manifest.v2+json, \

@@ -9,6 +9,7 @@ pub mod digest;
 mod error;
 pub mod manifest;
 pub mod media_type;
+pub mod narrow;
 pub mod platform;
 pub mod reference;
 pub mod spec;

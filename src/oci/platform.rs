@@ -221,6 +221,15 @@ impl Matcher {
         Self::Any(vec![Platform::host()])
     }
 
+    /// Returns a matcher for each of the platforms that are wanted.
+    #[must_use]
+    pub fn each(&self) -> Vec<Self> {
+        match self {
+            Self::All => vec![Self::All],
+            Self::Any(wanted) => wanted.iter().map(|one| Self::Any(vec![one.clone()])).collect(),
+        }
+    }
+
     /// Returns how well a platform fits: `None` when not at all, else a rank, smaller is better.
     #[must_use]
     pub fn rank(&self, platform: &Platform) -> Option<usize> {

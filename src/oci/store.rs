@@ -50,6 +50,13 @@ pub trait ImageSource: Send + Sync {
         None
     }
 
+    /// Returns where the daemon listens whose content store this is, when it is one's.
+    ///
+    /// Namespaces of one daemon can share their content, and a sink there then takes it without moving a byte.
+    fn daemon(&self) -> Option<String> {
+        None
+    }
+
     /// Returns the repositories of a registry that are known to hold a blob, the most likely first.
     async fn mount_candidates(&self, _registry: &str, _descriptor: &Descriptor) -> Result<Vec<String>> {
         Ok(Vec::new())

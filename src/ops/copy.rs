@@ -52,6 +52,15 @@ pub struct Totals {
     pub blobs_present: u64,
 }
 
+impl std::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.blobs_sent += other.blobs_sent;
+        self.blobs_mounted += other.blobs_mounted;
+        self.blobs_present += other.blobs_present;
+    }
+}
+
 /// Digests on their way into a sink, so that two copies do not send the same one twice.
 #[derive(Debug, Clone, Default)]
 pub struct Flights(Arc<Mutex<InFlight>>);

@@ -1,17 +1,25 @@
 //! An image as a graph: which documents and blobs a copy has to move.
 
+use std::collections::{HashMap, HashSet};
+
 use bytes::Bytes;
 
 use crate::oci::manifest::MAX_DEPTH;
+use crate::oci::narrow::{self, Entry};
 use crate::oci::store::{ImageSink, ImageSource};
 use crate::oci::{Descriptor, Digest, Error as OciError, Manifest, Matcher, Parsed};
 use crate::ops::{Error, Result};
+
+/// The annotation with the digest of the image that an attestation is of (BuildKit, docs/attestations).
+const ATTESTED: &str = "vnd.docker.reference.digest";
 
 /// Which images of an index are moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
     /// Those that the matcher picks; when it picks none, that is an error.
     Matching(Matcher),
+    /// Those that the matcher picks, each of its platforms, and with them the attestations that the source has of them.
+    Attested(Matcher),
     /// Those whose content the source has whole.
     Present,
 }
@@ -61,6 +69,41 @@ impl Graph {
     pub fn size(&self) -> u64 {
         let documents = self.documents.iter().map(|document| document.descriptor.size);
         self.blobs.iter().map(|blob| blob.size).chain(documents).sum()
+    }
+
+    /// Returns the graph with indexes that list only what was selected, and so have other digests; a graph that leaves
+    /// nothing out is returned as it is.
+    ///
+    /// # Errors
+    /// [`OciError::Document`] when what is made cannot be read.
+    pub fn narrowed(mut self) -> Result<Self> {
+        let gone: HashSet<Digest> = self.left_out.drain(..).map(|descriptor| descriptor.digest).collect();
+        let mut made: HashMap<Digest, Descriptor> = HashMap::new();
+        // Children come before their parents, which then know their new digests.
+        for document in &mut self.documents {
+            let choose = |digest: &Digest| match made.get(digest) {
+                Some(new) => Entry::Replace(new.digest.clone(), new.size),
+                None if gone.contains(digest) => Entry::Drop,
+                None => Entry::Keep,
+            };
+            if let Some(bytes) = narrow::narrow(&document.bytes, choose) {
+                let new = narrow::described(&document.descriptor, &bytes);
+                made.insert(document.descriptor.digest.clone(), new.clone());
+                *document = Document { parsed: Parsed::read(&new, &bytes)?, descriptor: new, bytes };
+            }
+        }
+        Ok(self)
+    }
+
+    /// Takes in what another graph has, before its own documents.
+    pub fn precede(&mut self, other: Self) {
+        other.blobs.iter().for_each(|blob| self.add_blob(blob));
+        let own = std::mem::take(&mut self.documents);
+        for document in other.documents.into_iter().chain(own) {
+            if !self.has_document(&document.descriptor.digest) {
+                self.documents.push(document);
+            }
+        }
     }
 
     fn has_document(&self, digest: &Digest) -> bool {
@@ -151,6 +194,24 @@ async fn choose(
             let chosen: Vec<Descriptor> = matcher.select(manifests).into_iter().cloned().collect();
             if chosen.is_empty() && !manifests.is_empty() {
                 return Err(no_platform(matcher, index, manifests));
+            }
+            Ok(chosen)
+        }
+        Selection::Attested(matcher) => {
+            let mut chosen: Vec<Descriptor> = Vec::new();
+            for one in matcher.each() {
+                let found = one.select(manifests);
+                if found.is_empty() && !manifests.is_empty() {
+                    return Err(no_platform(&one, index, manifests));
+                }
+                chosen.extend(found.into_iter().cloned());
+            }
+            for child in manifests.iter().filter(|child| child.is_attestation()) {
+                let of = child.annotations.get(ATTESTED);
+                let wanted = of.is_some_and(|of| chosen.iter().any(|image| image.digest.as_str() == of));
+                if wanted && source.holds(child).await? {
+                    chosen.push(child.clone());
+                }
             }
             Ok(chosen)
         }

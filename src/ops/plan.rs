@@ -69,6 +69,14 @@ impl<T> Plan<T> {
         self
     }
 
+    /// Adds the steps and effects of another plan, and returns that plan's value beside.
+    #[must_use]
+    pub fn and<U>(mut self, other: Plan<U>) -> (Self, U) {
+        self.steps.extend(other.steps);
+        self.effects.extend(other.effects);
+        (self, other.preview)
+    }
+
     /// Adds how the world looks afterwards.
     #[must_use]
     pub fn effect(mut self, effect: Effect) -> Self {

@@ -64,7 +64,7 @@ impl Repository {
 
     /// Reads the index that stands in for a list.
     async fn tagged(&self, digest: &Digest) -> Result<Option<Index>> {
-        match self.fetch(&tag(digest)).await {
+        match self.fetch(&digest.referrers_tag()).await {
             Ok((descriptor, bytes)) => match Parsed::read(&descriptor, &bytes)? {
                 Parsed::Index(index) => Ok(Some(index)),
                 Parsed::Manifest(_) => Ok(None),
@@ -86,14 +86,7 @@ impl Repository {
         };
         let Some(subject) = subject else { return Ok(()) };
         entry.platform = None;
-        let mut index = self.tagged(&subject.digest).await?.unwrap_or_else(|| Index {
-            schema_version: 2,
-            media_type: Some(MediaType::OciIndex),
-            artifact_type: None,
-            manifests: Vec::new(),
-            subject: None,
-            annotations: Default::default(),
-        });
+        let mut index = self.tagged(&subject.digest).await?.unwrap_or_else(|| Index::of(Vec::new()));
         if index.manifests.iter().any(|known| known.digest == entry.digest) {
             return Ok(());
         }
@@ -101,7 +94,7 @@ impl Repository {
         // Cannot fail: all keys are strings.
         let bytes = Bytes::from(serde_json::to_vec(&index).unwrap_or_default());
         let own = Descriptor::new(MediaType::OciIndex, Digest::sha256(&bytes), bytes.len() as u64);
-        Box::pin(self.put_manifest(&tag(&subject.digest), &own, bytes)).await
+        Box::pin(self.put_manifest(&subject.digest.referrers_tag(), &own, bytes)).await
     }
 }
 
@@ -114,21 +107,5 @@ fn with(
         artifact_type,
         annotations,
         ..Descriptor::new(descriptor.media_type.clone(), descriptor.digest.clone(), descriptor.size)
-    }
-}
-
-/// Returns the tag that stands in for the list: `sha256-…`, cut to what a tag may be.
-fn tag(digest: &Digest) -> String {
-    digest.as_str().replacen(':', "-", 1).chars().take(128).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_stand_in_tag_is_the_digest_with_a_dash() {
-        let digest = Digest::sha256(b"x");
-        assert_eq!(tag(&digest), format!("sha256-{}", digest.hex()));
     }
 }

@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "not every helper has a user in every build of the suite")]
 
 pub mod certificates;
+pub mod counter;
 pub mod daemon;
 pub mod disk;
 pub mod env;

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ctrsh::containerd::ContainerdStore;
 use ctrsh::kind::{Failure, Kind as Failed};
-use ctrsh::layout::{ArchiveReader, LayoutFolder, ReadOptions};
-use ctrsh::oci::store::ImageSource;
 use ctrsh::oci::{Hasher, Matcher};
 use ctrsh::ops::graph::{self, Selection};
 use ctrsh::ops::image::{Copied, Copy, CopyOptions, Endpoint, Platforms};
-use ctrsh::registry::RegistryStore;
 use futures_util::TryStreamExt;
 use libtest_mimic::Trial;
 
-use super::stage::Stage;
+use super::stage::{Stage, place};
+use crate::harness::counter::Counter;
+use crate::harness::daemon::Daemon;
+use crate::harness::fault::{FaultProxy, Seen};
 use crate::harness::image::Kind;
 use crate::harness::{Env, trial};
 
@@ -26,33 +25,20 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     ]
 }
 
-fn endpoint(stage: &Stage, text: &str) -> Endpoint {
+pub fn endpoint(stage: &Stage, text: &str) -> Endpoint {
     Endpoint::parse(text, &stage.ctx.settings().working_dir).unwrap()
 }
 
-fn copy(stage: &Stage, source: &Endpoint, target: &Endpoint, platforms: Platforms) -> ctrsh::ops::Result<Copied> {
+pub fn copy(stage: &Stage, source: &Endpoint, target: &Endpoint, platforms: Platforms) -> ctrsh::ops::Result<Copied> {
     let mut options = CopyOptions { platforms, ..CopyOptions::default() };
     options.arrival.platforms = Matcher::All;
     stage.run(Copy::new(source.clone(), target.clone(), options))
 }
 
 /// Reads all that an endpoint holds of an image: the digest of each blob and document, worked out from its bytes.
-fn content(stage: &Stage, endpoint: &Endpoint) -> BTreeMap<String, u64> {
+pub fn content(stage: &Stage, endpoint: &Endpoint) -> BTreeMap<String, u64> {
     stage.env.block_on(async {
-        let ctx = &stage.ctx;
-        let source: Box<dyn ImageSource> = match endpoint {
-            Endpoint::Registry(reference) => {
-                Box::new(RegistryStore::source(ctx.registry(), reference, ctx.grant(), &Default::default()))
-            }
-            Endpoint::Containerd(name) => Box::new(ContainerdStore::new(ctx.client().await.unwrap(), name)),
-            Endpoint::Layout { path, selector } => Box::new(LayoutFolder::new(path, selector.clone())),
-            Endpoint::Archive { path, selector } => {
-                let archive = ArchiveReader::open(path, &ReadOptions::new(&stage.folder)).await.unwrap();
-                let image = archive.find(selector).unwrap();
-                Box::new(archive.source_for(&image))
-            }
-        };
-        let root = source.resolve().await.unwrap();
+        let (source, root) = endpoint.source(&stage.ctx, &Default::default()).await.unwrap();
         let graph = graph::walk(&*source, None, &root, &Selection::Matching(Matcher::All)).await.unwrap();
         let mut content = BTreeMap::new();
         for document in &graph.documents {
@@ -74,54 +60,94 @@ fn content(stage: &Stage, endpoint: &Endpoint) -> BTreeMap<String, u64> {
     })
 }
 
+/// What stands between the copies and their endpoints, and counts.
+struct Counted {
+    registry: FaultProxy,
+    /// Before the daemon of the stage, and before another one.
+    daemons: [Counter; 2],
+}
+
+impl Counted {
+    /// Returns how many requests moved a blob from or to the registry, and how many bytes the daemons were sent.
+    fn take(&self) -> (usize, u64) {
+        let moves = |seen: &Seen| seen.path.contains("/blobs/") && seen.method != "HEAD";
+        let moved = self.registry.log().iter().filter(|seen| moves(seen)).count();
+        self.registry.clear();
+        (moved, self.daemons.iter().map(|daemon| daemon.take().0).sum())
+    }
+}
+
 fn pairs(env: &Env) {
     let pushed = env.pushed(Kind::Index, "copy");
-    let stage = Stage::empty(env, "copy");
+    let mut stage = Stage::empty(env, "copy");
     std::fs::create_dir_all(stage.folder.join("work")).unwrap();
     std::fs::create_dir_all(stage.folder.join("tmp")).unwrap();
-    let first = endpoint(&stage, &pushed);
+    let other = Daemon::start(&env.new_folder("copy"));
+    let counted = env.block_on(async {
+        Counted {
+            registry: FaultProxy::start(&env.registry()).await,
+            daemons: [
+                Counter::start(stage.folder.join("a.sock"), env.socket()).await,
+                Counter::start(stage.folder.join("b.sock"), &other.socket()).await,
+            ],
+        }
+    });
+    let sockets = counted.daemons.each_ref().map(|daemon| daemon.socket().display().to_string());
+    stage.ctx = stage.ctx.at(&place(&sockets[0], &stage.namespace));
+    let registry = |name: &str| format!("{}/{name}:v1", counted.registry.host());
+    let (second, third) = (env.namespace("copy"), env.fresh("copy"));
+    let first = endpoint(&stage, &pushed.replacen(&env.registry(), &counted.registry.host(), 1));
     let whole = content(&stage, &first);
     // Two images and an attestation in an index: four documents, three configs, and their layers.
     assert!(whole.len() > 7, "{whole:?}");
+    let bytes: u64 = whole.values().sum();
     let sources = [
         first.clone(),
         endpoint(&stage, "containerd:example.test/copied:1"),
+        endpoint(&stage, &format!("containerd:[{second}]example.test/copied:1")),
+        endpoint(&stage, &format!("containerd:[{third}@{}]example.test/copied:1", sockets[1])),
         endpoint(&stage, "oci:layout:one"),
-        endpoint(&stage, "archive:images.tar:example.test/copied:1"),
+        endpoint(&stage, "archive:images.tar.gz:example.test/copied:1"),
     ];
     for source in &sources[1..] {
-        let copied = copy(&stage, &first, source, Platforms::Present).unwrap();
-        assert!(copied.totals.blobs_sent > 0, "{source}: {copied:?}");
+        copy(&stage, &first, source, Platforms::Present).unwrap_or_else(|error| panic!("{source}: {error}"));
     }
     let before = stage.leftovers();
     let mut pairs = 0;
     for (from, source) in sources.iter().enumerate() {
         assert_eq!(content(&stage, source), whole, "{source}");
         for text in [
-            format!("{}:v1", env.repository("copy")),
+            registry(&env.fresh("copy")),
             format!("containerd:example.test/copied:{from}"),
+            format!("containerd:[{}]example.test/copied:1", env.namespace("copy")),
+            format!("containerd:[{}@{}]example.test/copied:1", env.fresh("copy"), sockets[1]),
             format!("oci:layout-{from}:one"),
-            format!("archive:images-{from}.tar:example.test/copied:1"),
+            format!("archive:images-{from}.tar.zst:example.test/copied:1"),
         ] {
             let target = endpoint(&stage, &text);
             let shown = format!("{source} to {target}");
             let copied = copy(&stage, source, &target, Platforms::Present).unwrap_or_else(|e| panic!("{shown}: {e}"));
             assert_eq!(content(&stage, &target), whole, "{shown}");
+            counted.take();
             let again = copy(&stage, source, &target, Platforms::Present).unwrap_or_else(|e| panic!("{shown}: {e}"));
+            let (moved, sent) = counted.take();
             assert_eq!(again.root, copied.root, "{shown}");
-            // An archive is a new file each time.
+            // An archive is a new file each time, and its content is read again.
             if !matches!(target, Endpoint::Archive { .. }) {
                 assert_eq!((again.totals.blobs_sent, again.totals.sent), (0, 0), "{shown}");
+                assert_eq!(moved, 0, "{shown}: requests that move a blob");
             }
+            // Questions alone: a fraction of what the image has.
+            assert!(sent < bytes / 10, "{shown}: {sent} bytes sent to the daemons, of an image of {bytes}");
             assert_eq!(content(&stage, &target), whole, "{shown}, again");
             pairs += 1;
         }
     }
-    assert_eq!(pairs, 16);
+    assert_eq!(pairs, 36);
     let mut after = stage.leftovers();
     assert_eq!((&after.0.leases, &after.0.ingests), (&before.0.leases, &before.0.ingests));
     after.0.images.retain(|name| name.starts_with("example.test/copied:"));
-    assert_eq!(after.0.images.len(), 4, "{after:?}");
+    assert_eq!(after.0.images.len(), 6, "{after:?}");
 }
 
 fn one_platform(env: &Env) {

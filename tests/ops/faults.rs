@@ -172,7 +172,7 @@ fn pushes(env: &Env) {
             let options = PushOptions { source: Some(scene.name.clone()), ..PushOptions::default() };
             let done = scene.stage.run(Push::new(target.parse().unwrap(), options));
             let done = done.unwrap_or_else(|error| panic!("{shown}: {error}"));
-            assert_eq!(done.target.digest.as_str(), scene.digest, "{shown}");
+            assert_eq!(done.root.digest.as_str(), scene.digest, "{shown}");
             scene.proxy.forgive();
             let raw = env.skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{target}")]).ok();
             assert_eq!(ctrsh::oci::Digest::sha256(raw.as_bytes()).as_str(), scene.digest, "{shown}");

@@ -124,7 +124,7 @@ fn pushed(env: &Env) {
         let target = format!("{}:team", env.repository("images/harbor/library"));
         let options = PushOptions { source: Some(name), ..PushOptions::default() };
         let done = stage.run(Push::new(reference(&target), options)).unwrap();
-        assert_eq!(done.target.digest, image.target.digest);
+        assert_eq!(done.root.digest, image.target.digest);
         assert_eq!(digest_at(env, &target), image.target.digest.to_string());
         let other = Stage::empty(env, "images");
         other.ctr(&["images", "pull", "--plain-http", "--snapshotter", &other.snapshotter, &target]);
@@ -154,12 +154,12 @@ fn partial(env: &Env) {
     let target = format!("{}:part", env.repository("images"));
     let options = PushOptions { source: Some(name.clone()), ..PushOptions::default() };
     let done = stage.run(Push::new(reference(&target), options.clone())).unwrap();
-    assert_ne!(done.target.digest, image.target.digest);
-    assert_eq!(digest_at(env, &target), done.target.digest.to_string());
+    assert_ne!(done.root.digest, image.target.digest);
+    assert_eq!(digest_at(env, &target), done.root.digest.to_string());
     let whole = Arrival { platforms: Matcher::All, ..Arrival::default() };
     stage.run(Pull::new(reference(&name), whole, Default::default())).unwrap();
     let done = stage.run(Push::new(reference(&target), options)).unwrap();
-    assert_eq!(done.target.digest, image.target.digest);
+    assert_eq!(done.root.digest, image.target.digest);
     assert_eq!(digest_at(env, &target), image.target.digest.to_string());
 }
 

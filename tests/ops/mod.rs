@@ -1,10 +1,12 @@
 //! The operations, each compared with what the real `ctr` sees.
 
 mod archive;
+mod companions;
 mod container;
 mod container_script;
 mod container_spec;
 mod copy;
+mod copy_nodes;
 mod faults;
 mod image;
 mod rounds;
@@ -20,7 +22,9 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(container_script::trials(env));
     trials.extend(container_spec::trials(env));
     trials.extend(archive::trials(env));
+    trials.extend(companions::trials(env));
     trials.extend(copy::trials(env));
+    trials.extend(copy_nodes::trials(env));
     trials.extend(faults::trials(env));
     trials.extend(image::trials(env));
     trials.extend(rounds::trials(env));

@@ -115,14 +115,19 @@ impl Stage {
     }
 }
 
+/// Returns a namespace of the daemon at a socket.
+pub fn place(socket: &str, namespace: &str) -> Place {
+    let endpoint = ctrsh::containerd::Endpoint::parse(socket).unwrap();
+    let daemon = Daemon::new(endpoint, ctrsh::containerd::ConnectOptions::default());
+    Place { daemon, namespace: namespace.into() }
+}
+
 fn context(env: &Env, namespace: &str, folder: &std::path::Path, allow: Allow) -> Context {
     context_with(env, namespace, folder, allow, Config::default())
 }
 
 fn context_with(env: &Env, namespace: &str, folder: &std::path::Path, allow: Allow, registry: Config) -> Context {
-    let endpoint = ctrsh::containerd::Endpoint::parse(&env.socket().to_string_lossy()).unwrap();
-    let daemon = Daemon::new(endpoint, ctrsh::containerd::ConnectOptions::default());
-    let place = Place { daemon, namespace: namespace.into() };
+    let place = place(&env.socket().to_string_lossy(), namespace);
     let settings = Settings {
         snapshotter: Some(env.snapshotter()),
         run_dir: folder.join("run"),

@@ -101,8 +101,7 @@ impl Arrival {
         };
         let (leased, snapshotter) = tokio::try_join!(Leased::new(ctx), snapshotter)?;
         let client = leased.client();
-        let sink =
-            ContainerdStore::new(client.clone(), name).with_origin(source.origin()).with_image_labels(labels.clone());
+        let sink = ContainerdStore::new(client.clone(), name).with_source(source).with_image_labels(labels.clone());
         let mut feeds = Vec::new();
         let mut unpacking = Vec::new();
         for manifest in &wanted {

@@ -1,13 +1,16 @@
-//! `copy`: moves an image from any endpoint to any other.
+//! `copy`: moves an image from any endpoint to any other. `pull`, `push`, `load` and `save` are this with fewer choices.
 
 use std::path::Path;
 
 use async_trait::async_trait;
 
 use super::arrive::{Arrival, refuse_taken};
+use super::companions::{self, Companion};
 use super::endpoint::Endpoint;
+use crate::containerd::images::Image;
+use crate::containerd::store::ContainerdStore;
 use crate::grant::Access;
-use crate::kind::BoxFailure;
+use crate::kind::{BoxFailure, Failure, Kind};
 use crate::layout::{ArchiveWriter, LayoutFolder, Selector, WriteOptions};
 use crate::oci::media_type::Compression;
 use crate::oci::store::{ImageSink, ImageSource};
@@ -25,8 +28,12 @@ pub enum Platforms {
     Present,
     /// All; when one is missing that is an error.
     All,
-    /// The one that fits best.
+    /// The one that fits best, alone and under its own digest.
     One(Matcher),
+    /// Those that fit best, with their attestations, in an index that lists only them and so has a digest of its own.
+    Listed(Matcher),
+    /// Those that fit best, under the index as it is. A registry takes no index that lacks images: there it is as `One`.
+    Fitting(Matcher),
 }
 
 /// What a copy may be told.
@@ -34,10 +41,16 @@ pub enum Platforms {
 pub struct CopyOptions {
     /// Which images of an index are copied.
     pub platforms: Platforms,
-    /// What becomes of the image when it comes into the namespace.
+    /// What becomes of the image when it comes into a namespace.
     pub arrival: Arrival,
     /// Whether a name of the namespace that points elsewhere is pointed to the image.
     pub force: bool,
+    /// How an archive is compressed as a whole; without it, as its name says.
+    pub compression: Option<Compression>,
+    /// Whether what refers to the image goes along: signatures, attestations, SBOMs.
+    pub referrers: bool,
+    /// Whether tags go along that name the image's digest, as `sha256-….sig` of cosign does.
+    pub digest_tags: bool,
     /// How registries are reached.
     pub registry: registry::Options,
 }
@@ -51,33 +64,67 @@ pub struct Copied {
     pub root: Descriptor,
     /// What was sent.
     pub totals: Totals,
+    /// How many referrers and digest tags went along, those that were there counted too.
+    pub companions: usize,
+    /// Its record, when it came into a namespace.
+    pub image: Option<Image>,
 }
 
 /// Moves an image.
 pub struct Copy {
     source: Endpoint,
+    opened: Option<(Box<dyn ImageSource>, Descriptor)>,
     target: Endpoint,
     options: CopyOptions,
     found: Option<Found>,
 }
 
-struct Found {
+pub(super) struct Found {
     source: Box<dyn ImageSource>,
-    root: Descriptor,
+    pub(super) root: Descriptor,
     /// What to move; none when the target points to the root already.
-    graph: Option<Graph>,
+    pub(super) graph: Option<Graph>,
+    companions: Vec<Companion>,
 }
 
 impl Copy {
     /// Moves what one endpoint points to into another.
     #[must_use]
     pub fn new(source: Endpoint, target: Endpoint, options: CopyOptions) -> Self {
-        Self { source, target, options, found: None }
+        Self { source, opened: None, target, options, found: None }
+    }
+
+    /// Takes the source as it was opened before.
+    pub(super) fn opened(self, source: impl ImageSource + 'static, root: &Descriptor) -> Self {
+        Self { opened: Some((Box::new(source), root.clone())), ..self }
     }
 
     /// Finds what is to be moved.
-    async fn look(&self, ctx: &Context) -> Result<Found> {
-        let (source, mut root) = self.source.source(ctx, &self.options.registry).await?;
+    pub(super) async fn find(&mut self, ctx: &Context) -> Result<&Found> {
+        let found = self.look(ctx).await.map_err(|error| self.explained(error))?;
+        Ok(self.found.insert(found))
+    }
+
+    /// What a namespace lacks of its own image is told as such.
+    fn explained(&self, error: Error) -> Error {
+        match &self.source {
+            Endpoint::Containerd { name, .. }
+                if error.kind() == Kind::NotFound && !matches!(error, Error::NotFound { .. }) =>
+            {
+                Error::Incomplete { image: name.clone(), missing: error.to_string() }
+            }
+            _ => error,
+        }
+    }
+
+    async fn look(&mut self, ctx: &Context) -> Result<Found> {
+        if self.options.referrers || self.options.digest_tags {
+            companions::check(&self.source, &self.target)?;
+        }
+        let (source, root) = match self.opened.take() {
+            Some(opened) => opened,
+            None => self.source.source(ctx, &self.options.registry).await?,
+        };
         let current = match &self.target {
             Endpoint::Registry(reference) => {
                 RegistryStore::sink(ctx.registry(), reference, ctx.grant(), &self.options.registry).current().await?
@@ -85,25 +132,57 @@ impl Copy {
             _ => None,
         };
         let is_there = |root: &Descriptor| current.as_ref().is_some_and(|current| current.digest == root.digest);
-        if is_there(&root) && !matches!(self.options.platforms, Platforms::One(_)) {
-            return Ok(Found { source, root, graph: None });
+        let whole = matches!(self.options.platforms, Platforms::Present | Platforms::All);
+        let accompanied = self.options.referrers || self.options.digest_tags;
+        if whole && !accompanied && is_there(&root) {
+            return Ok(Found { source, root, graph: None, companions: Vec::new() });
         }
+        let (root, graph) = self.select(ctx, &*source, root).await?;
+        let companions = match accompanied {
+            true => companions::find(ctx, (&self.source, &*source), &self.target, &graph, &self.options).await?,
+            false => Vec::new(),
+        };
+        let graph = (!is_there(&root)).then_some(graph);
+        Ok(Found { source, root, graph, companions })
+    }
+
+    /// Decides what goes: the root as it is, one image of it, or an index of some.
+    async fn select(&self, ctx: &Context, source: &dyn ImageSource, root: Descriptor) -> Result<(Descriptor, Graph)> {
         let selection = match &self.options.platforms {
             Platforms::Present if self.source.may_be_partial() => Selection::Present,
             Platforms::Present | Platforms::All => Selection::Matching(Matcher::All),
-            Platforms::One(matcher) => Selection::Matching(matcher.clone()),
+            Platforms::One(matcher) | Platforms::Fitting(matcher) => Selection::Matching(matcher.clone()),
+            Platforms::Listed(matcher) => Selection::Attested(matcher.clone()),
         };
-        let mut graph = graph::walk(&*source, None, &root, &selection).await?;
-        let is_part = !graph.left_out.is_empty();
-        if is_part && (matches!(self.options.platforms, Platforms::One(_)) || !self.target.may_be_partial()) {
-            root = self.one(&graph)?;
-            graph = graph::walk(&*source, None, &root, &Selection::Matching(Matcher::All)).await?;
-            let text =
-                format!("{}: one platform of {} is copied, so its digest is {}", self.target, self.source, root.digest);
-            ctx.note(Level::Info, &text);
+        // Over the network it pays to read from the target the documents that it has.
+        let stored = match (&self.source, &self.target) {
+            (Endpoint::Registry(_), Endpoint::Containerd { name, .. }) => {
+                Some(ContainerdStore::new(self.target.context(ctx).client().await?, name))
+            }
+            _ => None,
+        };
+        let stored = stored.as_ref().map(|stored| stored as &dyn ImageSink);
+        let graph = graph::walk(source, stored, &root, &selection).await?;
+        if graph.left_out.is_empty() {
+            return Ok((root, graph));
         }
-        let graph = (!is_there(&root)).then_some(graph);
-        Ok(Found { source, root, graph })
+        let (target, source_name) = (self.target.label(), self.source.label());
+        if matches!(self.options.platforms, Platforms::Listed(_)) {
+            let graph = graph.narrowed()?;
+            let root = graph.root().map_or(root, |document| document.descriptor.clone());
+            let text =
+                format!("{target}: some platforms of {source_name} are copied, so its digest is {}", root.digest);
+            ctx.note(Level::Info, &text);
+            return Ok((root, graph));
+        }
+        if self.target.may_be_partial() && !matches!(self.options.platforms, Platforms::One(_)) {
+            return Ok((root, graph));
+        }
+        let root = self.one(&graph)?;
+        let graph = graph::walk(source, stored, &root, &Selection::Matching(Matcher::All)).await?;
+        let text = format!("{target}: one platform of {source_name} is copied, so its digest is {}", root.digest);
+        ctx.note(Level::Info, &text);
+        Ok((root, graph))
     }
 
     /// Picks the one image of an index that goes alone, as a registry does not take an index whose images it lacks.
@@ -112,42 +191,81 @@ impl Copy {
         let images: Vec<Descriptor> = images.map(|document| document.descriptor.clone()).collect();
         let host = Matcher::host();
         let matcher = match &self.options.platforms {
-            Platforms::One(matcher) => matcher,
-            Platforms::Present | Platforms::All => &host,
+            Platforms::One(matcher) | Platforms::Fitting(matcher) => matcher,
+            Platforms::Present | Platforms::All | Platforms::Listed(_) => &host,
         };
         matcher.select(&images).into_iter().next().cloned().ok_or_else(|| Error::Incomplete {
-            image: self.source.to_string(),
+            image: self.source.label(),
             missing: format!("nothing of it is there whole for {matcher}"),
         })
     }
 
-    async fn movement(&self, ctx: &Context, found: &Found, sink: &dyn ImageSink) -> Result<Totals> {
-        let Some(graph) = &found.graph else { return Ok(Totals::default()) };
-        let movement = Movement {
-            source: &*found.source,
-            sink,
-            graph,
-            flights: ctx.flights(),
-            progress: &**ctx.progress(),
-            arrived: None,
-        };
-        let totals = movement.run().await?;
-        sink.finish(&found.root).await?;
-        Ok(totals)
-    }
-
     async fn archive(&self, ctx: &Context, found: &Found, path: &Path, selector: &Selector) -> Result<Totals> {
-        let options = WriteOptions {
-            compression: Compression::None,
-            platforms: Matcher::host(),
-            spool: ctx.settings().temp_dir.clone(),
-        };
+        let compression = self.options.compression.unwrap_or_else(|| Compression::of_name(path));
+        let options = WriteOptions { compression, platforms: Matcher::host(), spool: ctx.settings().temp_dir.clone() };
         let writer = ArchiveWriter::create(path, options).await.map_err(BoxFailure::from)?;
-        let sink = writer.image(selector.clone());
-        let totals = self.movement(ctx, found, &sink).await?;
+        let totals = found.send(ctx, &writer.image(selector.clone())).await?;
         writer.close().await.map_err(BoxFailure::from)?;
         Ok(totals)
     }
+
+    /// Writes what was found into an archive that may hold other images too.
+    pub(super) async fn write(&self, ctx: &Context, writer: &ArchiveWriter) -> Result<()> {
+        if let (Some(found), Endpoint::Archive { selector, .. }) = (&self.found, &self.target) {
+            found.send(ctx, &writer.image(selector.clone())).await?;
+        }
+        Ok(())
+    }
+
+    fn copied(&self, found: &Found, totals: Totals, image: Option<Image>) -> Copied {
+        let (root, companions) = (found.root.clone(), found.companions.len());
+        Copied { target: self.target.clone(), root, totals, companions, image }
+    }
+}
+
+impl Found {
+    /// Moves it into a sink, what goes along first: who sees the image sees its signatures.
+    pub(super) async fn send(&self, ctx: &Context, sink: &dyn ImageSink) -> Result<Totals> {
+        let Some(graph) = &self.graph else { return Ok(Totals::default()) };
+        send(ctx, &*self.source, graph, &self.root, sink).await
+    }
+
+    /// Adds up what is to be moved.
+    pub(super) fn size(&self) -> u64 {
+        self.graph.as_ref().map_or(0, Graph::size)
+    }
+
+    async fn send_companions(&self, ctx: &Context, options: &registry::Options) -> Result<Totals> {
+        let mut totals = Totals::default();
+        for Companion { target, root, graph } in &self.companions {
+            let Some(graph) = graph else { continue };
+            totals += match target {
+                Endpoint::Registry(reference) => {
+                    let sink = RegistryStore::sink(ctx.registry(), reference, ctx.grant(), options);
+                    send(ctx, &*self.source, graph, root, &sink).await?
+                }
+                Endpoint::Layout { path, selector } => {
+                    send(ctx, &*self.source, graph, root, &LayoutFolder::new(path, selector.clone())).await?
+                }
+                // Nothing goes along to these.
+                Endpoint::Containerd { .. } | Endpoint::Archive { .. } => Totals::default(),
+            };
+        }
+        Ok(totals)
+    }
+}
+
+async fn send(
+    ctx: &Context,
+    source: &dyn ImageSource,
+    graph: &Graph,
+    root: &Descriptor,
+    sink: &dyn ImageSink,
+) -> Result<Totals> {
+    let movement = Movement { source, sink, graph, flights: ctx.flights(), progress: &**ctx.progress(), arrived: None };
+    let totals = movement.run().await?;
+    sink.finish(root).await?;
+    Ok(totals)
 }
 
 #[async_trait]
@@ -160,50 +278,71 @@ impl Operation for Copy {
     }
 
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Copied>> {
-        let found = self.look(ctx).await?;
-        let copied = Copied { target: self.target.clone(), root: found.root.clone(), totals: Totals::default() };
-        let plan = Plan::new(());
+        self.find(ctx).await?;
+        let Some(found) = &self.found else { return Err(nothing(&self.source)) };
+        let mut plan = Plan::new(());
+        let mut preview = None;
+        let along: u64 = found.companions.iter().filter_map(|one| one.graph.as_ref()).map(Graph::size).sum();
+        if along > 0 {
+            let what = format!("send what refers to {}", self.source.label());
+            plan = match &self.target {
+                Endpoint::Layout { path, .. } => plan.step(ctx.path_access(path), path.display().to_string(), what),
+                Endpoint::Registry(reference) => plan.transfer(reference.locator(), what, along),
+                Endpoint::Containerd { .. } | Endpoint::Archive { .. } => plan,
+            };
+        }
         let plan = match (&self.target, &found.graph) {
             (_, None) => plan,
             (Endpoint::Registry(reference), Some(graph)) => {
                 let target = reference.locator();
                 let point = format!("point {reference} to {}", found.root.digest);
-                let send = format!("send the content of {}", self.source);
+                let send = format!("send the content of {}", self.source.label());
                 plan.transfer(target.clone(), send, graph.size()).step(Access::Write, target, point)
             }
-            (Endpoint::Containerd(name), Some(graph)) => {
+            (Endpoint::Containerd { name, .. }, Some(graph)) => {
+                let there = self.target.context(ctx);
                 if !self.options.force {
-                    refuse_taken(ctx, name, &found.root).await?;
+                    refuse_taken(&there, name, &found.root).await?;
                 }
-                self.options.arrival.plan(ctx, plan, name, &found.root, graph).await?.0
+                let (plan, image) = self.options.arrival.plan(&there, plan, name, &found.root, graph).await?;
+                preview = Some(image);
+                plan
             }
             (Endpoint::Layout { path, .. } | Endpoint::Archive { path, .. }, Some(_)) => {
-                let action = format!("write {} to {}", self.source, self.target);
+                let action = format!("write {} to {}", self.source.label(), self.target);
                 plan.step(ctx.path_access(path), path.display().to_string(), action)
             }
         };
-        self.found = Some(found);
-        Ok(plan.returning(copied))
+        Ok(plan.returning(self.copied(found, Totals::default(), preview)))
     }
 
     async fn apply(mut self, ctx: &Context) -> Result<Copied> {
-        let Some(found) = self.found.take() else {
-            return Err(Error::not_found("image", &self.source.to_string(), []));
-        };
-        let totals = match &self.target {
+        let Some(found) = self.found.take() else { return Err(nothing(&self.source)) };
+        let mut totals = found.send_companions(ctx, &self.options.registry).await?;
+        let mut image = None;
+        totals += match &self.target {
             Endpoint::Registry(reference) => {
                 let sink = RegistryStore::sink(ctx.registry(), reference, ctx.grant(), &self.options.registry);
-                self.movement(ctx, &found, &sink).await?
+                found.send(ctx, &sink).await?
             }
-            Endpoint::Layout { path, selector } => {
-                self.movement(ctx, &found, &LayoutFolder::new(path, selector.clone())).await?
-            }
+            Endpoint::Layout { path, selector } => found.send(ctx, &LayoutFolder::new(path, selector.clone())).await?,
             Endpoint::Archive { path, selector } => self.archive(ctx, &found, path, selector).await?,
-            Endpoint::Containerd(name) => match &found.graph {
-                Some(graph) => self.options.arrival.bring(ctx, &*found.source, name, &found.root, graph).await?.1,
+            Endpoint::Containerd { name, .. } => match &found.graph {
+                Some(graph) => {
+                    let there = self.target.context(ctx);
+                    let arrival = &self.options.arrival;
+                    let (record, totals) = arrival.bring(&there, &*found.source, name, &found.root, graph).await?;
+                    image = Some(record);
+                    totals
+                }
                 None => Totals::default(),
             },
         };
-        Ok(Copied { target: self.target, root: found.root, totals })
+        Ok(self.copied(&found, totals, image))
     }
+}
+
+/// Says that nothing was found before it was to be moved.
+fn nothing(source: &Endpoint) -> Error {
+    Error::not_found("image", &source.to_string(), [])
 }

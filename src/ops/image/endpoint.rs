@@ -1,25 +1,94 @@
 //! Where images come from and go to, as scripts write it: `registry:REF`, `containerd:REF`, `oci:DIR[:TAG]`,
-//! `archive:FILE[:REF]`.
+//! `archive:FILE[:REF]`; and `containerd:[NAMESPACE@SOCKET]REF` for another namespace or daemon.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{full_name, get};
+use crate::containerd;
 use crate::containerd::store::ContainerdStore;
 use crate::kind::BoxFailure;
 use crate::layout::{ArchiveReader, LayoutFolder, ReadOptions, Selector};
 use crate::oci::store::ImageSource;
 use crate::oci::{Descriptor, Reference};
-use crate::ops::{Context, Error, Result};
+use crate::ops::{Context, Daemon, Error, Place, Result};
 use crate::registry::{self, RegistryStore};
+
+/// A namespace of a daemon; what it does not say is that of the call.
+#[derive(Clone, Default)]
+pub struct At {
+    daemon: Option<Daemon>,
+    namespace: Option<Arc<str>>,
+}
+
+impl At {
+    /// Names a place, as it is seen from another: what the two have in common is left out.
+    #[must_use]
+    pub fn seen_from(here: &Place, place: &Place) -> Self {
+        let daemon = (place.daemon.endpoint() != here.daemon.endpoint()).then(|| place.daemon.clone());
+        let namespace = (daemon.is_some() || place.namespace != here.namespace).then(|| place.namespace.clone());
+        Self { daemon, namespace }
+    }
+
+    /// Reads `NAMESPACE`, `@SOCKET` or `NAMESPACE@SOCKET`.
+    fn parse(text: &str) -> Result<Self> {
+        let (namespace, address) = text.split_once('@').map_or((text, None), |(name, rest)| (name, Some(rest)));
+        let daemon = address.map(containerd::Endpoint::parse).transpose()?;
+        let daemon = daemon.map(|endpoint| Daemon::new(endpoint, containerd::ConnectOptions::default()));
+        Ok(Self { daemon, namespace: (!namespace.is_empty()).then(|| namespace.into()) })
+    }
+
+    /// Returns a context moved there.
+    fn context(&self, ctx: &Context) -> Context {
+        let here = ctx.place();
+        // One connection to the daemon of the call is enough.
+        let other = self.daemon.clone().filter(|daemon| daemon.endpoint() != here.daemon.endpoint());
+        let daemon = other.unwrap_or_else(|| here.daemon.clone());
+        ctx.at(&Place { daemon, namespace: self.namespace.clone().unwrap_or_else(|| here.namespace.clone()) })
+    }
+
+    fn parts(&self) -> (Option<&containerd::Endpoint>, Option<&str>) {
+        (self.daemon.as_ref().map(Daemon::endpoint), self.namespace.as_deref())
+    }
+}
+
+impl PartialEq for At {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for At {}
+
+impl fmt::Debug for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("At").field(&self.parts()).finish()
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.parts() {
+            (None, None) => Ok(()),
+            (None, Some(namespace)) => write!(f, "[{namespace}]"),
+            (Some(address), namespace) => write!(f, "[{}@{address}]", namespace.unwrap_or_default()),
+        }
+    }
+}
 
 /// A place that holds an image, or will.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// A repository of a registry.
     Registry(Reference),
-    /// The namespace in which the call acts, under a full name.
-    Containerd(String),
+    /// A namespace of a containerd.
+    Containerd {
+        /// Which.
+        at: At,
+        /// The image's name, mostly a full reference.
+        name: String,
+    },
     /// An OCI image layout.
     Layout {
         /// The folder.
@@ -60,7 +129,20 @@ impl Endpoint {
         };
         Ok(match text.split_once(':') {
             Some(("registry", rest)) => Self::Registry(rest.parse().map_err(Error::from)?),
-            Some(("containerd", rest)) => Self::Containerd(full_name(rest)?),
+            Some(("containerd", rest)) => {
+                let (at, name) = match rest.strip_prefix('[').map(|rest| rest.split_once(']')) {
+                    None => (At::default(), rest),
+                    Some(Some((at, name))) => (At::parse(at)?, name),
+                    Some(None) => {
+                        return Err(Error::Argument {
+                            name: text.to_owned(),
+                            problem: "has no ']'".into(),
+                            cure: Some("write containerd:[NAMESPACE]REF or containerd:[NAMESPACE@SOCKET]REF".into()),
+                        });
+                    }
+                };
+                Self::Containerd { at, name: full_name(name)? }
+            }
             Some(("oci", rest)) => {
                 let (path, selector) = file(rest)?;
                 Self::Layout { path, selector }
@@ -73,6 +155,43 @@ impl Endpoint {
         })
     }
 
+    /// Names an image of the namespace in which the call acts.
+    #[must_use]
+    pub fn here(name: &str) -> Self {
+        Self::Containerd { at: At::default(), name: name.to_owned() }
+    }
+
+    /// Returns the image's name there, without what the endpoint is; a layout or archive may have none for it.
+    #[must_use]
+    pub fn reference(&self) -> Option<String> {
+        match self {
+            Self::Registry(reference) => Some(reference.to_string()),
+            Self::Containerd { name, .. } => Some(name.clone()),
+            Self::Layout { selector, .. } | Self::Archive { selector, .. } => match selector {
+                Selector::Name(name) => Some(name.clone()),
+                Selector::Only | Selector::Digest(_) => None,
+            },
+        }
+    }
+
+    /// Returns the context of a call moved to where the endpoint is.
+    #[must_use]
+    pub fn context(&self, ctx: &Context) -> Context {
+        match self {
+            Self::Containerd { at, .. } => at.context(ctx),
+            _ => ctx.clone(),
+        }
+    }
+
+    /// Returns what messages call the image: what is here by its name, all else by the endpoint.
+    pub(super) fn label(&self) -> String {
+        match self {
+            Self::Containerd { at, name } if *at == At::default() => name.clone(),
+            Self::Registry(reference) => reference.to_string(),
+            other => other.to_string(),
+        }
+    }
+
     /// Returns whether what it holds may lack some of an index's images, as a registry's may not.
     pub(super) fn may_be_partial(&self) -> bool {
         !matches!(self, Self::Registry(_))
@@ -82,7 +201,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// That there is no such image, or that it cannot be read.
-    pub(super) async fn source(
+    pub async fn source(
         &self,
         ctx: &Context,
         registry: &registry::Options,
@@ -91,7 +210,8 @@ impl Endpoint {
             Self::Registry(reference) => {
                 Box::new(RegistryStore::source(ctx.registry(), reference, ctx.grant(), registry))
             }
-            Self::Containerd(name) => {
+            Self::Containerd { at, name } => {
+                let ctx = &at.context(ctx);
                 let image = get(ctx, name).await?;
                 return Ok((Box::new(ContainerdStore::new(ctx.client().await?, &image.name)), image.target));
             }
@@ -124,7 +244,7 @@ impl fmt::Display for Endpoint {
         };
         match self {
             Self::Registry(reference) => write!(f, "registry:{reference}"),
-            Self::Containerd(name) => write!(f, "containerd:{name}"),
+            Self::Containerd { at, name } => write!(f, "containerd:{at}{name}"),
             Self::Layout { path, selector } => file(f, "oci", path, selector),
             Self::Archive { path, selector } => file(f, "archive", path, selector),
         }
@@ -143,6 +263,10 @@ mod tests {
             ("nginx:1", "registry:docker.io/library/nginx:1"),
             ("localhost:5000/a/b:1", "registry:localhost:5000/a/b:1"),
             ("containerd:nginx", "containerd:docker.io/library/nginx:latest"),
+            ("containerd:[k8s.io]nginx:1", "containerd:[k8s.io]docker.io/library/nginx:1"),
+            ("containerd:[@/run/b.sock]nginx:1", "containerd:[@/run/b.sock]docker.io/library/nginx:1"),
+            ("containerd:[k8s.io@unix:///run/b.sock]a/b", "containerd:[k8s.io@/run/b.sock]docker.io/a/b:latest"),
+            ("containerd:[]nginx:1", "containerd:docker.io/library/nginx:1"),
             ("oci:images", "oci:/work/images"),
             ("oci:/srv/images:1.2", "oci:/srv/images:1.2"),
             ("archive:a.tar:docker.io/library/x:1", "archive:/work/a.tar:docker.io/library/x:1"),
@@ -155,7 +279,7 @@ mod tests {
             endpoint,
             Endpoint::Layout { path: here.join("images"), selector: Selector::Digest(digest.parse().unwrap()) }
         );
-        for bad in ["oci:", "archive::x", "registry:", "containerd:A B", ""] {
+        for bad in ["oci:", "archive::x", "registry:", "containerd:A B", "containerd:[k8s.io", "containerd:[@]a", ""] {
             assert!(Endpoint::parse(bad, here).is_err(), "{bad}");
         }
     }

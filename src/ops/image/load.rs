@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 
-use super::arrive::{Arrival, refuse_taken};
+use super::arrive::Arrival;
+use super::copy::{Copy, CopyOptions};
+use super::endpoint::Endpoint;
 use crate::containerd::images::Image;
 use crate::kind::BoxFailure;
-use crate::layout::{ArchiveReader, ListedImage, ReadOptions};
+use crate::layout::{ArchiveReader, ListedImage, ReadOptions, Selector};
 use crate::oci::Reference;
-use crate::ops::graph::{self, Graph, Selection};
 use crate::ops::{Context, Error, Level, Operation, Plan, Result};
 
 /// What a load may be told.
@@ -27,20 +28,14 @@ pub struct LoadOptions {
 pub struct Load {
     path: PathBuf,
     options: LoadOptions,
-    found: Option<(ArchiveReader, Vec<Loadable>)>,
-}
-
-struct Loadable {
-    name: String,
-    image: ListedImage,
-    graph: Graph,
+    copies: Vec<Copy>,
 }
 
 impl Load {
     /// Loads a tar that Docker, ctr or an OCI tool wrote, plain or compressed.
     #[must_use]
     pub fn new(path: PathBuf, options: LoadOptions) -> Self {
-        Self { path, options, found: None }
+        Self { path, options, copies: Vec::new() }
     }
 
     /// Decides what an image will be called; an image without any name is told of and left out.
@@ -77,20 +72,24 @@ impl Operation for Load {
         let listed = archive.images().to_vec();
         let mut plan = Plan::new(());
         let mut previews = Vec::new();
-        let mut loadable = Vec::new();
+        self.copies.clear();
         for image in &listed {
             let Some(name) = self.name(ctx, image, listed.len() == 1) else { continue };
-            let source = archive.source_for(image);
-            let graph = graph::walk(&source, None, &image.target, &Selection::Present).await?;
-            if !self.options.force {
-                refuse_taken(ctx, &name, &image.target).await?;
-            }
-            let (next, preview) = self.options.arrival.plan(ctx, plan, &name, &image.target, &graph).await?;
+            let selector = Selector::Digest(image.target.digest.clone());
+            let source = Endpoint::Archive { path: self.path.clone(), selector };
+            let options = CopyOptions {
+                arrival: self.options.arrival.clone(),
+                force: self.options.force,
+                ..CopyOptions::default()
+            };
+            let copy = Copy::new(source, Endpoint::here(&name), options);
+            let mut copy = copy.opened(archive.source_for(image), &image.target);
+            let (next, copied) = plan.and(copy.plan(ctx).await?);
             plan = next;
-            previews.push(preview);
-            loadable.push(Loadable { name, image: image.clone(), graph });
+            previews.extend(copied.image);
+            self.copies.push(copy);
         }
-        if loadable.is_empty() {
+        if self.copies.is_empty() {
             return Err(Error::Argument {
                 name: self.path.display().to_string(),
                 problem: match listed.len() {
@@ -100,16 +99,13 @@ impl Operation for Load {
                 cure: (!listed.is_empty()).then(|| "give one: #{ name: \"HOST/NAME:TAG\" }".into()),
             });
         }
-        self.found = Some((archive, loadable));
         Ok(plan.returning(previews))
     }
 
     async fn apply(self, ctx: &Context) -> Result<Vec<Image>> {
         let mut images = Vec::new();
-        let Some((archive, loadable)) = &self.found else { return Ok(images) };
-        for one in loadable {
-            let source = archive.source_for(&one.image);
-            images.push(self.options.arrival.bring(ctx, &source, &one.name, &one.image.target, &one.graph).await?.0);
+        for copy in self.copies {
+            images.extend(copy.apply(ctx).await?.image);
         }
         Ok(images)
     }

@@ -2,6 +2,7 @@
 
 mod arrive;
 mod check;
+mod companions;
 mod copy;
 mod delete;
 mod detail;
@@ -25,7 +26,7 @@ pub use check::{Check, PlatformCheck, check};
 pub use copy::{Copied, Copy, CopyOptions, Platforms};
 pub use delete::Delete;
 pub use detail::{Detail, detail, details};
-pub use endpoint::Endpoint;
+pub use endpoint::{At, Endpoint};
 pub use from_rootfs::FromRootfs;
 pub use get::get;
 pub use inspect::{config, image_of, manifest};
@@ -34,7 +35,7 @@ pub use list::list;
 pub use load::{Load, LoadOptions};
 pub use mount::{Mount, Unmount};
 pub use pull::Pull;
-pub use push::{Push, PushOptions, Pushed};
+pub use push::{Push, PushOptions};
 pub use save::{Save, SaveOptions};
 pub use tag::Tag;
 pub use unpack::Unpack;

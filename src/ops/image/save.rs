@@ -4,17 +4,14 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 
+use super::copy::{Copy, CopyOptions, Platforms};
+use super::endpoint::Endpoint;
 use super::get;
-use crate::containerd::images::Image;
-use crate::containerd::store::ContainerdStore;
-use crate::kind::{BoxFailure, Failure, Kind};
+use crate::kind::BoxFailure;
 use crate::layout::{ArchiveWriter, Selector, WriteOptions};
 use crate::oci::Matcher;
 use crate::oci::media_type::Compression;
-use crate::oci::store::ImageSink;
-use crate::ops::copy::Copy;
-use crate::ops::graph::{self, Graph, Selection};
-use crate::ops::{Context, Error, Operation, Plan, Result};
+use crate::ops::{Context, Operation, Plan, Result};
 
 /// What a save may be told.
 #[derive(Debug, Clone)]
@@ -30,14 +27,14 @@ pub struct Save {
     names: Vec<String>,
     path: PathBuf,
     options: SaveOptions,
-    found: Vec<(Image, Graph)>,
+    copies: Vec<Copy>,
 }
 
 impl Save {
     /// Writes the images of these names to an OCI archive that Docker reads too.
     #[must_use]
     pub fn new(names: Vec<String>, path: PathBuf, options: SaveOptions) -> Self {
-        Self { names, path, options, found: Vec::new() }
+        Self { names, path, options, copies: Vec::new() }
     }
 }
 
@@ -51,22 +48,16 @@ impl Operation for Save {
     }
 
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<u64>> {
-        let client = ctx.client().await?;
-        let selection = self.options.platforms.clone().map_or(Selection::Present, Selection::Matching);
+        let platforms = self.options.platforms.clone().map_or(Platforms::Present, Platforms::Fitting);
         let mut bytes = 0;
-        self.found.clear();
+        self.copies.clear();
         for name in &self.names {
-            let image = get(ctx, name).await?;
-            let store = ContainerdStore::new(client.clone(), &image.name);
-            let graph =
-                graph::walk(&store, None, &image.target, &selection).await.map_err(|error| match error.kind() {
-                    Kind::NotFound if !matches!(error, Error::NotFound { .. }) => {
-                        Error::Incomplete { image: image.name.clone(), missing: error.to_string() }
-                    }
-                    _ => error,
-                })?;
-            bytes += graph.size();
-            self.found.push((image, graph));
+            let name = get(ctx, name).await?.name;
+            let target = Endpoint::Archive { path: self.path.clone(), selector: Selector::Name(name.clone()) };
+            let options = CopyOptions { platforms: platforms.clone(), ..CopyOptions::default() };
+            let mut copy = Copy::new(Endpoint::here(&name), target, options);
+            bytes += copy.find(ctx).await?.size();
+            self.copies.push(copy);
         }
         let access = ctx.path_access(&self.path);
         let action = format!("write {} to {}", self.names.join(", "), self.path.display());
@@ -74,26 +65,14 @@ impl Operation for Save {
     }
 
     async fn apply(self, ctx: &Context) -> Result<u64> {
-        let client = ctx.client().await?;
         let options = WriteOptions {
             compression: self.options.compression,
             platforms: self.options.platforms.clone().unwrap_or_else(Matcher::host),
             spool: ctx.settings().temp_dir.clone(),
         };
         let writer = ArchiveWriter::create(&self.path, options).await.map_err(BoxFailure::from)?;
-        for (image, graph) in &self.found {
-            let source = ContainerdStore::new(client.clone(), &image.name);
-            let sink = writer.image(Selector::Name(image.name.clone()));
-            let copy = Copy {
-                source: &source,
-                sink: &sink,
-                graph,
-                flights: ctx.flights(),
-                progress: &**ctx.progress(),
-                arrived: None,
-            };
-            copy.run().await?;
-            sink.finish(&image.target).await?;
+        for copy in &self.copies {
+            copy.write(ctx, &writer).await?;
         }
         Ok(writer.close().await.map_err(BoxFailure::from)?)
     }

@@ -1,6 +1,6 @@
 //! Images as files: archives, file systems that become images, and images on a folder.
 
-use super::{ALL_PLATFORMS, ImageObject, PLATFORM, SNAPSHOTTER, platform, platforms};
+use super::{ALL_PLATFORMS, COMPRESSION, ImageObject, PLATFORM, SNAPSHOTTER, compression, platform, platforms};
 use crate::grant::Access;
 use crate::layout::RootfsOptions;
 use crate::oci::media_type::Compression;
@@ -55,15 +55,7 @@ fn load(call: &Call<'_>, path: String, options: Options) -> Result<Vec<ImageObje
     Ok(ImageObject::list(images, call.ctx().place()))
 }
 
-const SAVE_OPTIONS: &[Opt] = &[
-    PLATFORM,
-    ALL_PLATFORMS,
-    Opt::new(
-        "compression",
-        "string",
-        "`none`, `gzip` or `zstd`. Default: by the name's ending, `.gz`, `.tgz` or `.zst`.",
-    ),
-];
+const SAVE_OPTIONS: &[Opt] = &[PLATFORM, ALL_PLATFORMS, COMPRESSION];
 
 const SAVE: Spec = Spec {
     name: "save",
@@ -79,14 +71,7 @@ fn save(call: &Call<'_>, references: NameList, path: String, options: Options) -
     let chosen = options.any("platform").is_some() || options.flag("all_platforms")?;
     let settings = SaveOptions {
         platforms: chosen.then(|| platforms(&options)).transpose()?,
-        compression: match options.string("compression")?.as_deref() {
-            None if path.ends_with(".gz") || path.ends_with(".tgz") => Compression::Gzip,
-            None if path.ends_with(".zst") => Compression::Zstd,
-            None | Some("none") => Compression::None,
-            Some("gzip") => Compression::Gzip,
-            Some("zstd") => Compression::Zstd,
-            Some(other) => return Err(options.bad("compression", format!("must be none, gzip or zstd, not '{other}'"))),
-        },
+        compression: compression(&options)?.unwrap_or_else(|| Compression::of_name(path.as_ref())),
     };
     let path = call.ctx().settings().working_dir.join(path);
     call.run(ops::image::Save::new(references.0, path, settings))

@@ -1,83 +1,108 @@
 //! `copy`, over all endpoints.
 
-use super::SNAPSHOTTER;
+use rhai::{Array, Dynamic, ImmutableString};
+
+use super::copied::CopiedObject;
 use super::transfer::{
     HOSTS_DIR, PASSWORD_ENV, PASSWORD_FILE, PASSWORD_STDIN, PLAIN_HTTP, SKIP_VERIFY, TLS_CA, TLS_CERT, TLS_KEY, USER,
-    number, registry_options,
+    registry_options,
 };
+use super::{COMPRESSION, ImageObject, SNAPSHOTTER, compression, platform};
 use crate::grant::Access;
-use crate::oci::{Matcher, Platform};
+use crate::oci::Matcher;
 use crate::ops;
-use crate::ops::image::{Arrival, Copied, CopyOptions, Endpoint, Platforms};
+use crate::ops::image::{Arrival, At, CopyOptions, Endpoint, Platforms, full_name};
+use crate::script::api::node::NodeObject;
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::error::Result;
-use crate::script::object::{Field, Object, Unit};
 use crate::script::options::Options;
-use crate::script::value::Name;
+use crate::script::value::{Arg, Slot};
 
-/// What a copy came to.
-#[derive(Clone)]
-struct CopiedObject(Copied);
+/// An endpoint as a script gives it: written out, or an object that is one.
+enum End {
+    Text(String),
+    Image(Box<ImageObject>),
+    Node(NodeObject),
+}
 
-impl Object for CopiedObject {
-    const TYPE: &'static str = "Copied";
-    const DOC: &'static str = "What a copy came to.";
+impl Arg for End {
+    const TYPE: &'static str = "string or object";
 
-    fn fields() -> &'static [Field<Self>] {
-        type F = Field<CopiedObject>;
-        const FIELDS: &[F] = &[
-            F::column("target", "string", "Where the image is now, as an endpoint.", |c, _| {
-                Ok(c.0.target.to_string().into())
-            }),
-            F::column("digest", "string", "Its digest there.", |c, _| Ok(c.0.root.digest.to_string().into()))
-                .unit(Unit::Digest),
-            F::column("sent", "int", "Bytes of blobs that were sent.", |c, _| Ok(number(c.0.totals.sent)))
-                .unit(Unit::Bytes),
-            F::field("blobs_sent", "int", "Blobs that were sent.", |c, _| Ok(number(c.0.totals.blobs_sent))),
-            F::field("blobs_mounted", "int", "Blobs that were taken from other repositories.", |c, _| {
-                Ok(number(c.0.totals.blobs_mounted))
-            }),
-            F::field("blobs_present", "int", "Blobs that were there.", |c, _| Ok(number(c.0.totals.blobs_present))),
-        ];
-        FIELDS
-    }
-
-    fn name(&self) -> Option<String> {
-        Some(self.0.target.to_string())
+    fn take(value: Option<Dynamic>, slot: Slot<'_>) -> Result<Self> {
+        let value = value.ok_or_else(|| slot.bad("is missing"))?;
+        if let Some(text) = value.read_lock::<ImmutableString>() {
+            return Ok(Self::Text(text.to_string()));
+        }
+        if let Some(image) = value.read_lock::<ImageObject>() {
+            return Ok(Self::Image(Box::new(image.clone())));
+        }
+        if let Some(node) = value.read_lock::<NodeObject>() {
+            return Ok(Self::Node(node.clone()));
+        }
+        Err(slot.wrong("an endpoint, an Image or a Node", &value))
     }
 }
+
+impl End {
+    /// Finds the endpoint; a node alone is one only together with a name for the image.
+    fn endpoint(self, call: &Call<'_>, side: &str, name: impl FnOnce() -> Result<Option<String>>) -> Result<Endpoint> {
+        let here = call.ctx().place();
+        match self {
+            Self::Text(text) => Ok(Endpoint::parse(&text, &call.ctx().settings().working_dir)?),
+            Self::Image(image) => {
+                Ok(Endpoint::Containerd { at: At::seen_from(here, image.place()), name: image.record().name.clone() })
+            }
+            Self::Node(node) => {
+                let name = name()?.ok_or_else(|| {
+                    call.argument(side, "is a node, and the image has no name for it; give one: #{ name: \"…\" }")
+                })?;
+                Ok(Endpoint::Containerd { at: At::seen_from(here, node.place()), name })
+            }
+        }
+    }
+}
+
+const OPTIONS: &[Opt] = &[
+    Opt::new(
+        "platforms",
+        "string or array",
+        "`present`, what the source has whole; `all`, and nothing may be missing; one, such as `linux/arm64`, which then goes alone under its own digest; or an array of some, which go with their attestations under an index that lists only them and so has another digest, unless that is all there are. Default `present`.",
+    ),
+    Opt::new("name", "string", "The image's name at a target that is a Node. Default: its name at the source."),
+    Opt::new("unpack", "bool", "Whether layers are unpacked in a namespace. Default true."),
+    SNAPSHOTTER,
+    Opt::new("force", "bool", "Whether a name of a namespace that points elsewhere is pointed here. Default false."),
+    COMPRESSION,
+    Opt::new(
+        "referrers",
+        "bool",
+        "Whether what refers to the image goes along: signatures, SBOMs, attestations. Default false.",
+    ),
+    Opt::new(
+        "digest_tags",
+        "bool",
+        "Whether tags go along that name the image's digest, such as cosign's `sha256-….sig`. Default false.",
+    ),
+    USER,
+    PASSWORD_STDIN,
+    PASSWORD_FILE,
+    PASSWORD_ENV,
+    PLAIN_HTTP,
+    SKIP_VERIFY,
+    HOSTS_DIR,
+    TLS_CA,
+    TLS_CERT,
+    TLS_KEY,
+];
 
 const COPY: Spec = Spec {
     name: "copy",
     on: On::Node,
     params: &[Param::of("source", Names::Image), Param::new("target")],
-    options: &[
-        Opt::new(
-            "platforms",
-            "string",
-            "`present`, what the source has whole; `all`, and nothing may be missing; or one, such as `linux/arm64`, which then goes alone under its own digest. Default `present`.",
-        ),
-        Opt::new("unpack", "bool", "Whether layers are unpacked in the namespace. Default true."),
-        SNAPSHOTTER,
-        Opt::new(
-            "force",
-            "bool",
-            "Whether a name of the namespace that points elsewhere is pointed here. Default false.",
-        ),
-        USER,
-        PASSWORD_STDIN,
-        PASSWORD_FILE,
-        PASSWORD_ENV,
-        PLAIN_HTTP,
-        SKIP_VERIFY,
-        HOSTS_DIR,
-        TLS_CA,
-        TLS_CERT,
-        TLS_KEY,
-    ],
+    options: OPTIONS,
     access: Access::Write,
-    doc: "Copies an image from any endpoint to any other: bytes and digests are kept, and only what the target lacks is sent.\n\nAn endpoint is `registry:REF`, or a reference alone; `containerd:REF`, in the current namespace; `oci:DIR[:TAG]`, an OCI image layout; or `archive:FILE[:REF]`. Between two repositories of a registry blobs are mounted, between two registries they pass through without a disk. A target that has the digest already costs one request. Files need `files` access below the working folder and `host` access elsewhere.",
+    doc: "Copies an image from any endpoint to any other: bytes and digests are kept, and only what the target lacks is sent.\n\nAn endpoint is `registry:REF`, or a reference alone; `containerd:REF`, in the current namespace, `containerd:[NAMESPACE]REF`, in another one, or `containerd:[NAMESPACE@SOCKET]REF`, of another daemon; `oci:DIR[:TAG]`, an OCI image layout; or `archive:FILE[:REF]`, plain, gzip or zstd. An Image is one too, wherever it is, and a Node is one as the target. Between two repositories of a registry blobs are mounted, between two registries they pass through without a disk, and between two namespaces of a daemon that shares their content nothing is sent at all. A target registry that has the digest already costs one request. What comes into a namespace is unpacked there; in `k8s.io` the kubelet sees it.\n\n`referrers` and `digest_tags` go between registries and OCI layouts. Files need `files` access below the working folder and `host` access elsewhere.",
     examples: &[
         Example::gives(
             "copy(\"containerd:busybox\", `${REGISTRY}/example/copied:1`).digest == image(\"busybox\").digest",
@@ -88,34 +113,53 @@ const COPY: Spec = Spec {
             "copy(\"archive:box.tar\", \"containerd:example/back:1\").target",
             "\"containerd:docker.io/example/back:1\"",
         ),
+        Example::gives("copy(image(\"busybox\"), connect(node().address), #{ name: \"example/near:1\" }).sent", "0"),
+        Example::runs("copy(`${REGISTRY}/example/box:1`, `${REGISTRY}/example/signed:1`, #{ referrers: true })"),
     ],
 };
 
-fn copy(call: &Call<'_>, source: Name, target: String, options: Options) -> Result<CopiedObject> {
-    let folder = &call.ctx().settings().working_dir;
-    let endpoint = |text: &str| Endpoint::parse(text, folder);
-    let platforms = match options.string("platforms")?.as_deref() {
-        None | Some("present") => Platforms::Present,
-        Some("all") => Platforms::All,
-        Some(one) => Platforms::One(Matcher::Any(vec![one.parse::<Platform>().map_err(ops::Error::from)?])),
-    };
+fn copy(call: &Call<'_>, source: End, target: End, options: Options) -> Result<CopiedObject> {
+    let source = source.endpoint(call, "source", || Ok(None))?;
+    let target = target.endpoint(call, "target", || match options.string("name")? {
+        Some(name) => Ok(Some(full_name(&name)?)),
+        None => Ok(source.reference()),
+    })?;
+    let (platforms, unpacked) = platforms(&options)?;
     let arrival = Arrival {
         unpack: options.bool("unpack")?.unwrap_or(true),
         snapshotter: options.string("snapshotter")?,
-        platforms: match &platforms {
-            Platforms::One(matcher) => matcher.clone(),
-            Platforms::Present | Platforms::All => Matcher::All,
-        },
+        platforms: unpacked,
         ..Arrival::default()
     };
-    let settings =
-        CopyOptions { platforms, arrival, force: options.flag("force")?, registry: registry_options(call, &options)? };
-    let copy = ops::image::Copy::new(endpoint(&source.0)?, endpoint(&target)?, settings);
-    Ok(CopiedObject(call.run(copy)?))
+    let settings = CopyOptions {
+        platforms,
+        arrival,
+        force: options.flag("force")?,
+        compression: compression(&options)?,
+        referrers: options.flag("referrers")?,
+        digest_tags: options.flag("digest_tags")?,
+        registry: registry_options(call, &options)?,
+    };
+    Ok(CopiedObject(call.run(ops::image::Copy::new(source, target, settings))?))
+}
+
+/// Reads which platforms are copied, and of them those that are unpacked where they arrive.
+fn platforms(options: &Options) -> Result<(Platforms, Matcher)> {
+    let Some(named) = options.strings("platforms")? else { return Ok((Platforms::Present, Matcher::All)) };
+    let several = options.any("platforms").is_some_and(|value| value.is::<Array>());
+    match named.first().map(String::as_str) {
+        None => Err(options.bad("platforms", "names none")),
+        Some("present") if !several => Ok((Platforms::Present, Matcher::All)),
+        Some("all") if !several => Ok((Platforms::All, Matcher::All)),
+        _ => {
+            let matcher = platform(Some(named))?;
+            let platforms = if several { Platforms::Listed } else { Platforms::One };
+            Ok((platforms(matcher.clone()), matcher))
+        }
+    }
 }
 
 /// Registers the functions.
 pub(super) fn register(catalog: &mut Catalog) {
-    catalog.add_object::<CopiedObject>();
     catalog.add(&COPY, copy);
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod change;
+mod copied;
 mod copy;
 mod object;
 mod read;
@@ -9,6 +10,7 @@ mod transfer;
 
 pub use object::ImageObject;
 
+use crate::oci::media_type::Compression;
 use crate::oci::{Matcher, Platform};
 use crate::ops;
 use crate::script::catalog::{Catalog, Opt};
@@ -27,6 +29,24 @@ pub(crate) const SNAPSHOTTER: Opt = Opt::new(
     "string",
     "The snapshotter. Default: `--snapshotter`, else the namespace's or the daemon's own default.",
 );
+
+/// The option that says how an archive is compressed.
+pub(crate) const COMPRESSION: Opt = Opt::new(
+    "compression",
+    "string",
+    "How an archive is compressed: `none`, `gzip` or `zstd`. Default: by the name's ending, `.gz`, `.tgz` or `.zst`.",
+);
+
+/// Reads how an archive is compressed, where a call says so.
+pub(crate) fn compression(options: &Options) -> Result<Option<Compression>> {
+    match options.string("compression")?.as_deref() {
+        None => Ok(None),
+        Some("none") => Ok(Some(Compression::None)),
+        Some("gzip") => Ok(Some(Compression::Gzip)),
+        Some("zstd") => Ok(Some(Compression::Zstd)),
+        Some(other) => Err(options.bad("compression", format!("must be none, gzip or zstd, not '{other}'"))),
+    }
+}
 
 /// Reads the platform options of a call.
 pub(crate) fn platforms(options: &Options) -> Result<Matcher> {
@@ -54,5 +74,6 @@ pub(crate) fn register(catalog: &mut Catalog) {
     change::register(catalog);
     transfer::register(catalog);
     archive::register(catalog);
+    copied::register(catalog);
     copy::register(catalog);
 }

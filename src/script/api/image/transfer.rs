@@ -2,16 +2,16 @@
 
 use rhai::Dynamic;
 
+use super::copied::CopiedObject;
 use super::{ALL_PLATFORMS, ImageObject, PLATFORM, SNAPSHOTTER, platform, platforms};
 use crate::grant::Access;
 use crate::oci::Reference;
 use crate::ops;
-use crate::ops::image::{Arrival, PushOptions, Pushed};
+use crate::ops::image::{Arrival, PushOptions};
 use crate::registry;
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::error::Result;
-use crate::script::object::{Field, Object, Unit};
 use crate::script::options::Options;
 use crate::script::value::{Arg, Name, Slot};
 
@@ -146,42 +146,6 @@ fn pull(call: &Call<'_>, reference: Name, options: Options) -> Result<ImageObjec
     Ok(ImageObject::new(image, call.ctx().place()))
 }
 
-/// What a push came to.
-#[derive(Clone)]
-struct PushedObject(Pushed);
-
-impl Object for PushedObject {
-    const TYPE: &'static str = "Pushed";
-    const DOC: &'static str = "What a push came to.";
-
-    fn fields() -> &'static [Field<Self>] {
-        type F = Field<PushedObject>;
-        const FIELDS: &[F] = &[
-            F::column("reference", "string", "What points to the image now.", |p, _| Ok(p.0.reference.clone().into())),
-            F::column("digest", "string", "The digest that it points to.", |p, _| {
-                Ok(p.0.target.digest.to_string().into())
-            })
-            .unit(Unit::Digest),
-            F::column("sent", "int", "Bytes of blobs that were sent.", |p, _| Ok(number(p.0.totals.sent)))
-                .unit(Unit::Bytes),
-            F::field("blobs_sent", "int", "Blobs that were sent.", |p, _| Ok(number(p.0.totals.blobs_sent))),
-            F::field("blobs_mounted", "int", "Blobs that were taken from other repositories.", |p, _| {
-                Ok(number(p.0.totals.blobs_mounted))
-            }),
-            F::field("blobs_present", "int", "Blobs that were there.", |p, _| Ok(number(p.0.totals.blobs_present))),
-        ];
-        FIELDS
-    }
-
-    fn name(&self) -> Option<String> {
-        Some(self.0.reference.clone())
-    }
-}
-
-pub(super) fn number(number: u64) -> Dynamic {
-    i64::try_from(number).unwrap_or(i64::MAX).into()
-}
-
 const PUSH_OPTIONS: &[Opt] = &[
     Opt::new("platform", "string", "The one platform to send. Default: all of the image that are here."),
     USER,
@@ -206,7 +170,7 @@ const PUSH: Spec = Spec {
     examples: &[Example::gives("push(`${REGISTRY}/example/pushed:1`, \"busybox\").digest.len()", "71")],
 };
 
-fn push(call: &Call<'_>, target: Name, second: Option<Dynamic>, options: Options) -> Result<PushedObject> {
+fn push(call: &Call<'_>, target: Name, second: Option<Dynamic>, options: Options) -> Result<CopiedObject> {
     let target: Reference = target.0.parse().map_err(ops::Error::from)?;
     // The source may be left out, and the options then stand in its place.
     let map = second.as_ref().and_then(|second| second.read_lock::<rhai::Map>().map(|map| map.clone()));
@@ -215,7 +179,7 @@ fn push(call: &Call<'_>, target: Name, second: Option<Dynamic>, options: Options
         None => (<Option<Name> as Arg>::take(second, Slot { call, name: "source" })?, options),
     };
     let settings = push_options(call, &options, source.map(|source| source.0))?;
-    call.run(ops::image::Push::new(target, settings)).map(PushedObject)
+    call.run(ops::image::Push::new(target, settings)).map(CopiedObject)
 }
 
 fn push_options(call: &Call<'_>, options: &Options, source: Option<String>) -> Result<PushOptions> {
@@ -237,15 +201,14 @@ const IMAGE_PUSH: Spec = Spec {
     examples: &[Example::gives("image(\"busybox\").tag(`${REGISTRY}/example/self:1`).push().sent >= 0", "true")],
 };
 
-fn image_push(call: &Call<'_>, image: ImageObject, options: Options) -> Result<PushedObject> {
+fn image_push(call: &Call<'_>, image: ImageObject, options: Options) -> Result<CopiedObject> {
     let target: Reference = image.record().name.parse().map_err(ops::Error::from)?;
     let settings = push_options(call, &options, Some(image.record().name.clone()))?;
-    call.run_in(&call.at(image.place()), ops::image::Push::new(target, settings)).map(PushedObject)
+    call.run_in(&call.at(image.place()), ops::image::Push::new(target, settings)).map(CopiedObject)
 }
 
 /// Registers the functions.
 pub(super) fn register(catalog: &mut Catalog) {
-    catalog.add_object::<PushedObject>();
     catalog.add(&PULL, pull);
     catalog.add(&PUSH, push);
     catalog.add(&IMAGE_PUSH, image_push);
