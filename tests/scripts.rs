@@ -10,6 +10,7 @@ use crate::harness::output::Output;
 use crate::harness::{Env, pure, trial};
 use crate::ops::stage::Stage;
 
+mod image_report;
 mod prune;
 
 /// The tests of a ready script.
@@ -22,7 +23,10 @@ struct Tested {
 }
 
 /// One line a ready script: a script without one fails the suite.
-const TESTED: &[Tested] = &[Tested { name: "prune", real: prune::real, dry: prune::dry }];
+const TESTED: &[Tested] = &[
+    Tested { name: "image-report", real: image_report::real, dry: image_report::dry },
+    Tested { name: "prune", real: prune::real, dry: prune::dry },
+];
 
 pub fn trials(env: &Env) -> Vec<Trial> {
     let mut trials = vec![

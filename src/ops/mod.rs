@@ -15,6 +15,7 @@ use crate::registry;
 
 pub mod container;
 pub mod copy;
+pub mod disk;
 pub mod error;
 mod execute;
 pub mod graph;

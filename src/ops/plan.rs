@@ -14,7 +14,7 @@ pub struct Step {
     pub target: String,
     /// What it does, as an imperative: `create image docker.io/library/nginx:alpine`.
     pub action: String,
-    /// How many bytes it moves, where that is known.
+    /// How many bytes it moves or frees, where that is known.
     pub bytes: Option<u64>,
 }
 
@@ -75,6 +75,18 @@ impl<T> Plan<T> {
         self.steps.extend(other.steps);
         self.effects.extend(other.effects);
         (self, other.preview)
+    }
+
+    /// Adds a deletion that frees bytes.
+    #[must_use]
+    pub fn frees(mut self, target: impl Into<String>, action: impl Into<String>, bytes: u64) -> Self {
+        self.steps.push(Step {
+            access: Access::Delete,
+            target: target.into(),
+            action: action.into(),
+            bytes: Some(bytes),
+        });
+        self
     }
 
     /// Adds how the world looks afterwards.

@@ -25,7 +25,7 @@ macro_rules! scripts {
 }
 
 /// All of them, by name.
-pub const SCRIPTS: &[Script] = scripts!["prune"];
+pub const SCRIPTS: &[Script] = scripts!["image-report", "prune"];
 
 /// What the page of the ready scripts says before it comes to them.
 const INTRODUCTION: &str = "\

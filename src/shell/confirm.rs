@@ -68,7 +68,8 @@ impl Confirm for Asking {
         let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         let deletions: Vec<&Step> = steps.iter().filter(|step| step.access == Access::Delete).collect();
         for step in deletions.iter().take(NAMED) {
-            self.screen.tell(&format!("  {}", escape::line(&step.action)));
+            let freed = step.bytes.map(|bytes| format!(", frees {}", crate::script::units::show_size(bytes)));
+            self.screen.tell(&format!("  {}{}", escape::line(&step.action), freed.unwrap_or_default()));
         }
         if deletions.len() > NAMED {
             self.screen.tell(&format!("  … and {} more", deletions.len() - NAMED));

@@ -11,6 +11,7 @@ use crate::script::catalog::{Catalog, Example, On, Param, Spec};
 use crate::script::error::{Error, Result, Thrown};
 use crate::script::object::{Field, Object};
 use crate::script::time::Time;
+use crate::script::units;
 use crate::script::value::Size;
 
 impl Object for Thrown {
@@ -124,6 +125,36 @@ fn size(call: &Call<'_>, size: Size) -> Result<i64> {
     i64::try_from(size.0).map_err(|_| call.argument("text", "is larger than 2^63 bytes"))
 }
 
+const SHOW_SIZE: Spec = Spec {
+    name: "show_size",
+    on: On::Free,
+    params: &[Param::new("bytes")],
+    options: &[],
+    access: Access::Read,
+    doc: "Returns bytes as people read them, such as `64.0 MiB`.",
+    examples: &[Example::gives("show_size(size(\"64MiB\"))", "\"64.0 MiB\"")],
+};
+
+fn show_size(_call: &Call<'_>, bytes: Size) -> Result<String> {
+    Ok(units::show_size(bytes.0))
+}
+
+const TIME: Spec = Spec {
+    name: "time",
+    on: On::Free,
+    params: &[Param::new("text")],
+    options: &[],
+    access: Access::Read,
+    doc: "Returns the time that RFC 3339 text names, such as the `created` of an image's config.",
+    examples: &[Example::gives("time(\"2024-05-01T12:00:00Z\") - time(\"2024-05-01T11:00:00Z\")", "3600")],
+};
+
+fn time(call: &Call<'_>, text: String) -> Result<Dynamic> {
+    let parsed = chrono::DateTime::parse_from_rfc3339(&text);
+    let parsed = parsed.map_err(|error| call.argument("text", format!("'{text}' is not a time: {error}")))?;
+    Ok(Dynamic::from(Time(parsed.to_utc())))
+}
+
 /// Registers the functions.
 pub(crate) fn register(catalog: &mut Catalog) {
     catalog.add_object::<Thrown>();
@@ -132,4 +163,6 @@ pub(crate) fn register(catalog: &mut Catalog) {
     catalog.add(&NOW, now);
     catalog.add(&DURATION, duration);
     catalog.add(&SIZE, size);
+    catalog.add(&SHOW_SIZE, show_size);
+    catalog.add(&TIME, time);
 }

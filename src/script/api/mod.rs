@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod container;
+pub mod disk;
 pub mod file;
 pub mod host;
 pub mod image;
@@ -21,6 +22,7 @@ pub fn catalog() -> Catalog {
     node::register(&mut catalog);
     image::register(&mut catalog);
     namespace::register(&mut catalog);
+    disk::register(&mut catalog);
     batch::register(&mut catalog);
     output::register(&mut catalog);
     file::register(&mut catalog);

@@ -5,6 +5,7 @@ mod change;
 mod copied;
 mod copy;
 mod object;
+mod prune;
 mod read;
 mod transfer;
 
@@ -76,4 +77,5 @@ pub(crate) fn register(catalog: &mut Catalog) {
     archive::register(catalog);
     copied::register(catalog);
     copy::register(catalog);
+    prune::register(catalog);
 }
