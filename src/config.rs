@@ -59,6 +59,8 @@ pub struct File {
     pub snapshotter: Option<String>,
     /// The folder with a `hosts.toml` a registry.
     pub hosts_dir: Option<String>,
+    /// The Docker Engine's socket.
+    pub docker_host: Option<String>,
     /// How values are shown.
     pub output: Option<String>,
     /// How progress is shown.

@@ -11,6 +11,7 @@
 pub mod cli;
 pub mod config;
 pub mod containerd;
+pub mod docker;
 pub mod grant;
 pub mod kind;
 pub mod layout;

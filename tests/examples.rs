@@ -62,6 +62,9 @@ pub fn prepare(env: &Env) -> (Stage, String) {
 
 /// Runs an example's code.
 pub fn run(stage: &Stage, registry: &str, allow: Allow, dry: bool, code: &str) -> Result<Value, ctrsh::script::Report> {
+    if code.contains("docker") {
+        stage.env.engine();
+    }
     let ctx = stage.allowing(allow);
     let ctx = if dry { ctx.dry_run() } else { ctx };
     let mut interpreter = stage.interpreter(&ctx, Arc::new(Quiet));

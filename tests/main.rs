@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod containerd;
+mod docker;
 mod dry_run;
 mod examples;
 mod harness;
@@ -31,6 +32,7 @@ fn main() {
     trials.extend(registry::trials(&env));
     trials.extend(sandbox::trials(&env));
     trials.extend(layout::trials(&env));
+    trials.extend(docker::trials(&env));
     trials.extend(ops::trials(&env));
     trials.extend(shell::trials(&env));
     trials.extend(bad_input::trials(&env));

@@ -45,10 +45,11 @@ const LAYERS: [(&str, &[&str]); 14] = [
 ];
 
 /// Crates and calls that only some layers, or single files, may use, and which.
-const RESERVED: [(&str, &[&str]); 17] = [
+const RESERVED: [(&str, &[&str]); 18] = [
     ("rhai::", &["script"]),
     ("containerd_client::", &["containerd"]),
     ("reqwest::", &["registry"]),
+    ("hyper::", &["docker"]),
     ("rustyline::", &["shell"]),
     ("indicatif::", &["shell"]),
     ("clap::", &["cli", "main"]),

@@ -86,6 +86,10 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR")]
     pub hosts_dir: Option<String>,
 
+    /// The Docker Engine's socket [env: DOCKER_HOST] [default: unix:///var/run/docker.sock].
+    #[arg(long, global = true, value_name = "SOCKET")]
+    pub docker_host: Option<String>,
+
     /// How values are shown: table, json, yaml, csv or text [default: table].
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub output: Option<String>,

@@ -76,6 +76,7 @@ pub(super) struct Choices {
     pub(super) connect_timeout: Duration,
     pub(super) snapshotter: Option<String>,
     pub(super) hosts_dir: Option<String>,
+    pub(super) docker_host: Option<String>,
     pub(super) format: Format,
     pub(super) format_chosen: bool,
     pub(super) color: When,
@@ -115,6 +116,12 @@ impl Choices {
         let connect =
             sources.parsed("connect_timeout", flags.connect_timeout.clone(), |f| f.connect_timeout.clone(), wait)?;
         let hosts_dir = value(sources.pick("hosts_dir", flags.hosts_dir.clone(), None, |f| f.hosts_dir.clone()));
+        let docker = value(
+            sources.pick("docker_host", flags.docker_host.clone(), variable("DOCKER_HOST"), |f| f.docker_host.clone()),
+        );
+        if docker.is_none() {
+            sources.shown(crate::docker::DEFAULT_SOCKET);
+        }
         let output = if flags.json { Some("json".to_owned()) } else { flags.output.clone() };
         let format_chosen = output.is_some();
         let format = sources.parsed("output", output, |f| f.output.clone(), Format::Table)?;
@@ -135,6 +142,7 @@ impl Choices {
             connect_timeout: connect.0,
             snapshotter,
             hosts_dir,
+            docker_host: docker,
             format,
             format_chosen,
             color,
@@ -371,6 +379,7 @@ fn shell_for(
             run_dir: below("run").unwrap_or_else(environment::run_dir),
             log_dir: below("logs").unwrap_or_else(environment::log_dir),
             temp_dir: std::env::temp_dir(),
+            docker_host: choices.docker_host.clone(),
             working_dir: working_dir.clone(),
         },
         limits: choices.limits,

@@ -16,6 +16,7 @@ use crate::registry;
 pub mod container;
 pub mod copy;
 pub mod disk;
+pub mod docker;
 pub mod error;
 mod execute;
 pub mod graph;
@@ -124,6 +125,8 @@ pub struct Settings {
     pub log_dir: PathBuf,
     /// Where large temporary files go.
     pub temp_dir: PathBuf,
+    /// Where the Docker Engine listens, as `DOCKER_HOST` has it, when not at the usual place.
+    pub docker_host: Option<String>,
     /// The folder below which `files` access reaches.
     pub working_dir: PathBuf,
 }

@@ -114,7 +114,7 @@ impl Opt {
 ///
 /// Examples run in a namespace that holds `docker.io/library/busybox:latest`, in a folder that holds `rootfs`, the files of
 /// an image, and `box.tar`, an image saved, and with a registry whose address is in the constant `REGISTRY` and that has
-/// `example/box:1`.
+/// `example/box:1`, as has a Docker Engine.
 #[derive(Debug, Clone, Copy)]
 pub struct Example {
     /// The script. Its last value is compared to `gives` when that is there.

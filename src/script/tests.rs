@@ -40,6 +40,7 @@ fn bench(allow: &str) -> Bench {
             run_dir: "/nowhere".into(),
             log_dir: "/nowhere".into(),
             temp_dir: "/nowhere".into(),
+            docker_host: None,
             working_dir: "/nowhere".into(),
         },
     };

@@ -11,16 +11,18 @@ use std::sync::{Arc, Mutex, OnceLock};
 use ctrsh::sandbox::{Options, RegistryOptions, Sandbox};
 
 use super::certificates::Certificates;
+use super::engine::Engine;
 use super::image::{Image, Kind};
 use super::leftovers::mounts_with;
 use super::output::Output;
 
 /// The programs that the tests run, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
     ("docker-registry", "docker-registry"),
+    ("dockerd", "docker.io"),
     ("skopeo", "skopeo"),
     ("busybox", "busybox-static"),
     ("htpasswd", "apache2-utils"),
@@ -53,6 +55,7 @@ struct Inner {
     folder_path: PathBuf,
     certificates: OnceLock<Certificates>,
     sandbox: OnceLock<Sandbox>,
+    engine: OnceLock<Engine>,
     runtime: OnceLock<tokio::runtime::Runtime>,
     images: Mutex<HashMap<Kind, Arc<OnceLock<Image>>>>,
     counter: AtomicU32,
@@ -86,6 +89,7 @@ impl Env {
             folder_path,
             certificates: OnceLock::new(),
             sandbox: OnceLock::new(),
+            engine: OnceLock::new(),
             runtime: OnceLock::new(),
             images: Mutex::default(),
             counter: AtomicU32::new(0),
@@ -104,6 +108,9 @@ impl Env {
     pub fn stop(&self) {
         if let Some(sandbox) = self.0.sandbox.get() {
             sandbox.stop().unwrap();
+        }
+        if let Some(engine) = self.0.engine.get() {
+            engine.stop();
         }
         let Some(folder) = self.0.folder.lock().unwrap().take() else { return };
         let mounts = mounts_with(&self.folder().to_string_lossy());
@@ -187,6 +194,24 @@ impl Env {
     /// Returns the snapshotter that works in the shared sandbox's folder.
     pub fn snapshotter(&self) -> String {
         self.sandbox().snapshotter().to_owned()
+    }
+
+    /// Returns the shared Docker Engine, starting it at the first call. It has `example/box:1`, of [`Kind::Busybox`].
+    pub fn engine(&self) -> &Engine {
+        self.0.engine.get_or_init(|| {
+            let engine = Engine::start(&self.engine_folder());
+            engine.load(self, &self.image(Kind::Busybox), "example/box:1");
+            engine
+        })
+    }
+
+    /// Returns where the shared Docker Engine listens once it was started.
+    pub fn engine_socket(&self) -> PathBuf {
+        Engine::socket_in(&self.engine_folder())
+    }
+
+    fn engine_folder(&self) -> PathBuf {
+        self.folder().join("engine")
     }
 
     /// Returns the name of the plain registry, `127.0.0.1:PORT`: HTTP, no authentication.

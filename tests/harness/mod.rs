@@ -1,4 +1,4 @@
-//! What the tests stand on: one containerd and two registries for the whole binary, test images, and the programs that
+//! What the tests stand on: one containerd, one Docker Engine and two registries for the whole binary, test images, and the programs that
 //! the results are compared with (`ctr`, `skopeo`).
 //!
 //! A test module has `pub fn trials(env: &Env) -> Vec<Trial>` and makes each trial with [`trial`] (real daemons) or
@@ -10,6 +10,7 @@ pub mod certificates;
 pub mod counter;
 pub mod daemon;
 pub mod disk;
+pub mod engine;
 pub mod env;
 pub mod fault;
 pub mod image;

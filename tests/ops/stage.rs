@@ -133,6 +133,7 @@ fn context_with(env: &Env, namespace: &str, folder: &std::path::Path, allow: All
         run_dir: folder.join("run"),
         log_dir: folder.join("log"),
         temp_dir: folder.join("tmp"),
+        docker_host: Some(format!("unix://{}", env.engine_socket().display())),
         working_dir: folder.join("work"),
     };
     let registry = ctrsh::registry::Client::new(registry);

@@ -122,7 +122,7 @@ impl Search<'_> {
                     Parsed::Manifest(_) => Ok(Vec::new()),
                 }
             }
-            Endpoint::Containerd { .. } | Endpoint::Archive { .. } => Ok(Vec::new()),
+            Endpoint::Containerd { .. } | Endpoint::Docker { .. } | Endpoint::Archive { .. } => Ok(Vec::new()),
         }
     }
 
@@ -166,7 +166,7 @@ impl Search<'_> {
                 let images = LayoutFolder::new(path, Selector::Only).images().await.map_err(BoxFailure::from)?;
                 images.into_iter().filter_map(|image| image.tag).collect()
             }
-            Endpoint::Containerd { .. } | Endpoint::Archive { .. } => Vec::new(),
+            Endpoint::Containerd { .. } | Endpoint::Docker { .. } | Endpoint::Archive { .. } => Vec::new(),
         };
         let about = |name: &str, subject: &Digest| {
             name.strip_prefix(&subject.referrers_tag()).is_some_and(|rest| rest.starts_with('.'))
@@ -187,7 +187,7 @@ impl Search<'_> {
                 sink.current().await?
             }
             Endpoint::Layout { path, selector } => LayoutFolder::new(path, selector.clone()).current().await?,
-            Endpoint::Containerd { .. } | Endpoint::Archive { .. } => None,
+            Endpoint::Containerd { .. } | Endpoint::Docker { .. } | Endpoint::Archive { .. } => None,
         };
         let there = current.is_some_and(|current| current.digest == root.digest);
         Ok(Companion { target, root, graph: (!there).then_some(graph) })

@@ -17,7 +17,7 @@ use crate::oci::store::{ImageSink, ImageSource};
 use crate::oci::{Descriptor, Matcher};
 use crate::ops::copy::{Copy as Movement, Totals};
 use crate::ops::graph::{self, Graph, Selection};
-use crate::ops::{Context, Error, Level, Operation, Plan, Result};
+use crate::ops::{Context, Error, Level, Operation, Plan, Result, docker};
 use crate::registry::{self, RegistryStore};
 
 /// Which images of an index are copied.
@@ -123,7 +123,12 @@ impl Copy {
         }
         let (source, root) = match self.opened.take() {
             Some(opened) => opened,
-            None => self.source.source(ctx, &self.options.registry).await?,
+            None => match &self.source {
+                Endpoint::Docker { engine, name } => {
+                    docker::open(ctx, engine.as_ref(), name, &self.target, &self.options.registry).await?
+                }
+                other => other.source(ctx, &self.options.registry).await?,
+            },
         };
         let current = match &self.target {
             Endpoint::Registry(reference) => {
@@ -248,7 +253,7 @@ impl Found {
                     send(ctx, &*self.source, graph, root, &LayoutFolder::new(path, selector.clone())).await?
                 }
                 // Nothing goes along to these.
-                Endpoint::Containerd { .. } | Endpoint::Archive { .. } => Totals::default(),
+                Endpoint::Containerd { .. } | Endpoint::Docker { .. } | Endpoint::Archive { .. } => Totals::default(),
             };
         }
         Ok(totals)
@@ -268,6 +273,17 @@ async fn send(
     Ok(totals)
 }
 
+/// Says that an engine takes no images from here: it would pull them apart and give them other digests.
+fn source_only(target: &Endpoint) -> Error {
+    Error::Argument {
+        name: target.to_string(),
+        problem: "cannot be copied to: a Docker Engine is only a source".into(),
+        cure: Some(
+            "push it to a registry and docker pull it, or copy it to archive:FILE and docker load -i FILE".into(),
+        ),
+    }
+}
+
 #[async_trait]
 impl Operation for Copy {
     type Output = Copied;
@@ -278,6 +294,9 @@ impl Operation for Copy {
     }
 
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Copied>> {
+        if matches!(self.target, Endpoint::Docker { .. }) {
+            return Err(source_only(&self.target));
+        }
         self.find(ctx).await?;
         let Some(found) = &self.found else { return Err(nothing(&self.source)) };
         let mut plan = Plan::new(());
@@ -288,7 +307,7 @@ impl Operation for Copy {
             plan = match &self.target {
                 Endpoint::Layout { path, .. } => plan.step(ctx.path_access(path), path.display().to_string(), what),
                 Endpoint::Registry(reference) => plan.transfer(reference.locator(), what, along),
-                Endpoint::Containerd { .. } | Endpoint::Archive { .. } => plan,
+                Endpoint::Containerd { .. } | Endpoint::Docker { .. } | Endpoint::Archive { .. } => plan,
             };
         }
         let plan = match (&self.target, &found.graph) {
@@ -308,6 +327,7 @@ impl Operation for Copy {
                 preview = Some(image);
                 plan
             }
+            (Endpoint::Docker { .. }, Some(_)) => return Err(source_only(&self.target)),
             (Endpoint::Layout { path, .. } | Endpoint::Archive { path, .. }, Some(_)) => {
                 let action = format!("write {} to {}", self.source.label(), self.target);
                 plan.step(ctx.path_access(path), path.display().to_string(), action)
@@ -326,6 +346,7 @@ impl Operation for Copy {
                 found.send(ctx, &sink).await?
             }
             Endpoint::Layout { path, selector } => found.send(ctx, &LayoutFolder::new(path, selector.clone())).await?,
+            Endpoint::Docker { .. } => return Err(source_only(&self.target)),
             Endpoint::Archive { path, selector } => self.archive(ctx, &found, path, selector).await?,
             Endpoint::Containerd { name, .. } => match &found.graph {
                 Some(graph) => {

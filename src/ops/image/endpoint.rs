@@ -1,5 +1,6 @@
 //! Where images come from and go to, as scripts write it: `registry:REF`, `containerd:REF`, `oci:DIR[:TAG]`,
-//! `archive:FILE[:REF]`; and `containerd:[NAMESPACE@SOCKET]REF` for another namespace or daemon.
+//! `archive:FILE[:REF]`; and `containerd:[NAMESPACE@SOCKET]REF` for another namespace or daemon, `docker:IMAGE` or
+//! `docker:[SOCKET]IMAGE` for a Docker Engine.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,11 +9,12 @@ use std::sync::Arc;
 use super::{full_name, get};
 use crate::containerd;
 use crate::containerd::store::ContainerdStore;
+use crate::docker::Address;
 use crate::kind::BoxFailure;
 use crate::layout::{ArchiveReader, LayoutFolder, ReadOptions, Selector};
 use crate::oci::store::ImageSource;
 use crate::oci::{Descriptor, Reference};
-use crate::ops::{Context, Daemon, Error, Place, Result};
+use crate::ops::{Context, Daemon, Error, Place, Result, docker};
 use crate::registry::{self, RegistryStore};
 
 /// A namespace of a daemon; what it does not say is that of the call.
@@ -89,6 +91,13 @@ pub enum Endpoint {
         /// The image's name, mostly a full reference.
         name: String,
     },
+    /// A Docker Engine, which is only a source.
+    Docker {
+        /// Where it listens, when not where the settings say.
+        engine: Option<Address>,
+        /// The image, as `docker image inspect` takes it.
+        name: String,
+    },
     /// An OCI image layout.
     Layout {
         /// The folder.
@@ -143,6 +152,13 @@ impl Endpoint {
                 };
                 Self::Containerd { at, name: full_name(name)? }
             }
+            Some(("docker", rest)) => {
+                let (engine, name) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+                    Some((address, name)) => (Some(Address::parse(address).map_err(BoxFailure::from)?), name),
+                    None => (None, rest),
+                };
+                Self::Docker { engine, name: name.to_owned() }
+            }
             Some(("oci", rest)) => {
                 let (path, selector) = file(rest)?;
                 Self::Layout { path, selector }
@@ -166,7 +182,7 @@ impl Endpoint {
     pub fn reference(&self) -> Option<String> {
         match self {
             Self::Registry(reference) => Some(reference.to_string()),
-            Self::Containerd { name, .. } => Some(name.clone()),
+            Self::Containerd { name, .. } | Self::Docker { name, .. } => Some(name.clone()),
             Self::Layout { selector, .. } | Self::Archive { selector, .. } => match selector {
                 Selector::Name(name) => Some(name.clone()),
                 Selector::Only | Selector::Digest(_) => None,
@@ -215,6 +231,7 @@ impl Endpoint {
                 let image = get(ctx, name).await?;
                 return Ok((Box::new(ContainerdStore::new(ctx.client().await?, &image.name)), image.target));
             }
+            Self::Docker { engine, name } => return docker::export(ctx, engine.as_ref(), name).await,
             Self::Layout { path, selector } => {
                 ctx.check_path("reading it", path)?;
                 Box::new(LayoutFolder::new(path, selector.clone()))
@@ -245,6 +262,8 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Registry(reference) => write!(f, "registry:{reference}"),
             Self::Containerd { at, name } => write!(f, "containerd:{at}{name}"),
+            Self::Docker { engine: None, name } => write!(f, "docker:{name}"),
+            Self::Docker { engine: Some(address), name } => write!(f, "docker:[{}]{name}", address.path().display()),
             Self::Layout { path, selector } => file(f, "oci", path, selector),
             Self::Archive { path, selector } => file(f, "archive", path, selector),
         }
@@ -267,6 +286,9 @@ mod tests {
             ("containerd:[@/run/b.sock]nginx:1", "containerd:[@/run/b.sock]docker.io/library/nginx:1"),
             ("containerd:[k8s.io@unix:///run/b.sock]a/b", "containerd:[k8s.io@/run/b.sock]docker.io/a/b:latest"),
             ("containerd:[]nginx:1", "containerd:docker.io/library/nginx:1"),
+            ("docker:a/b", "docker:a/b"),
+            ("docker:sha256:00ff", "docker:sha256:00ff"),
+            ("docker:[unix:///run/b.sock]a:1", "docker:[/run/b.sock]a:1"),
             ("oci:images", "oci:/work/images"),
             ("oci:/srv/images:1.2", "oci:/srv/images:1.2"),
             ("archive:a.tar:docker.io/library/x:1", "archive:/work/a.tar:docker.io/library/x:1"),
@@ -279,7 +301,16 @@ mod tests {
             endpoint,
             Endpoint::Layout { path: here.join("images"), selector: Selector::Digest(digest.parse().unwrap()) }
         );
-        for bad in ["oci:", "archive::x", "registry:", "containerd:A B", "containerd:[k8s.io", "containerd:[@]a", ""] {
+        for bad in [
+            "oci:",
+            "archive::x",
+            "registry:",
+            "containerd:A B",
+            "docker:[tcp://host:2375]a",
+            "containerd:[k8s.io",
+            "containerd:[@]a",
+            "",
+        ] {
             assert!(Endpoint::parse(bad, here).is_err(), "{bad}");
         }
     }

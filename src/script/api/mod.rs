@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod container;
 pub mod disk;
+pub mod docker;
 pub mod file;
 pub mod host;
 pub mod image;
@@ -21,6 +22,7 @@ pub fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
     node::register(&mut catalog);
     image::register(&mut catalog);
+    docker::register(&mut catalog);
     namespace::register(&mut catalog);
     disk::register(&mut catalog);
     batch::register(&mut catalog);

@@ -102,13 +102,17 @@ const COPY: Spec = Spec {
     params: &[Param::of("source", Names::Image), Param::new("target")],
     options: OPTIONS,
     access: Access::Write,
-    doc: "Copies an image from any endpoint to any other: bytes and digests are kept, and only what the target lacks is sent.\n\nAn endpoint is `registry:REF`, or a reference alone; `containerd:REF`, in the current namespace, `containerd:[NAMESPACE]REF`, in another one, or `containerd:[NAMESPACE@SOCKET]REF`, of another daemon; `oci:DIR[:TAG]`, an OCI image layout; or `archive:FILE[:REF]`, plain, gzip or zstd. An Image is one too, wherever it is, and a Node is one as the target. Between two repositories of a registry blobs are mounted, between two registries they pass through without a disk, and between two namespaces of a daemon that shares their content nothing is sent at all. A target registry that has the digest already costs one request. What comes into a namespace is unpacked there; in `k8s.io` the kubelet sees it.\n\n`referrers` and `digest_tags` go between registries and OCI layouts. Files need `files` access below the working folder and `host` access elsewhere.",
+    doc: "Copies an image from any endpoint to any other: bytes and digests are kept, and only what the target lacks is sent.\n\nAn endpoint is `registry:REF`, or a reference alone; `containerd:REF`, in the current namespace, `containerd:[NAMESPACE]REF`, in another one, or `containerd:[NAMESPACE@SOCKET]REF`, of another daemon; `docker:IMAGE`, of a Docker Engine, which is only a source, or `docker:[SOCKET]IMAGE`, of another one; `oci:DIR[:TAG]`, an OCI image layout; or `archive:FILE[:REF]`, plain, gzip or zstd. An Image or a DockerImage is one too, wherever it is, and a Node is one as the target. Between two repositories of a registry blobs are mounted, between two registries they pass through without a disk, and between two namespaces of a daemon that shares their content nothing is sent at all. A target registry that has the digest already costs one request. What comes into a namespace is unpacked there; in `k8s.io` the kubelet sees it.\n\nA Docker Engine gives an image only whole, so its export passes through the folder for temporary files (`TMPDIR`), also in a dry run. Where the target has the image already, told by the engine's id for it, nothing is exported. Most engines keep layers unpacked only: then the manifest is made anew, the same each time, over the same config. Engines with containerd's image store keep every digest.\n\n`referrers` and `digest_tags` go between registries and OCI layouts. Files need `files` access below the working folder and `host` access elsewhere.",
     examples: &[
         Example::gives(
             "copy(\"containerd:busybox\", `${REGISTRY}/example/copied:1`).digest == image(\"busybox\").digest",
             "true",
         ),
         Example::gives("copy(`${REGISTRY}/example/box:1`, \"oci:images:box\").target.contains(\"images:box\")", "true"),
+        Example::gives(
+            "copy(docker().image(\"example/box:1\"), `${REGISTRY}/example/moved:1`).target.ends_with(\"example/moved:1\")",
+            "true",
+        ),
         Example::gives(
             "copy(\"archive:box.tar\", \"containerd:example/back:1\").target",
             "\"containerd:docker.io/example/back:1\"",
