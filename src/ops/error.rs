@@ -2,7 +2,7 @@
 
 use crate::grant::{Access, Refused};
 use crate::kind::{BoxFailure, Failure, Kind};
-use crate::{containerd, oci};
+use crate::{containerd, docker, oci};
 
 /// What every operation returns.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -150,6 +150,7 @@ impl Error {
             Self::Endpoint(failure) => {
                 let error: &dyn std::error::Error = &**failure;
                 matches!(error.downcast_ref(), Some(containerd::Error::NoConnection(_)))
+                    || matches!(error.downcast_ref(), Some(docker::Error::NoConnection { .. }))
             }
             _ => false,
         }

@@ -62,10 +62,12 @@ fn all(env: &Env) {
         let target = endpoint(&stage, &text);
         let copied = copy_in(&stage, &ctx, &source, &target).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(exports.take(), 1, "{text}");
-        assert_eq!(copied.totals.blobs_sent, 4, "{text}: three layers and a config, {copied:?}");
+        // A namespace of a shared daemon may find a blob that another has.
+        let blobs = copied.totals.blobs_sent + copied.totals.blobs_present;
+        assert_eq!(blobs, 4, "{text}: three layers and a config, {copied:?}");
         assert_no_spool(&stage);
         let Copied { root, totals, .. } = copy_in(&stage, &ctx, &source, &target).unwrap();
-        assert_eq!((&root, exports.take()), (&copied.root, exported_again), "{text}");
+        assert_eq!((&root.digest, exports.take()), (&copied.root.digest, exported_again), "{text}");
         if exported_again == 0 {
             assert_eq!((totals.blobs_sent, totals.sent), (0, 0), "{text}");
         }
@@ -150,7 +152,7 @@ fn again(env: &Env) {
     std::fs::remove_file(blobs.join(&layer)).unwrap();
     let mended = copy_in(&stage, &ctx, &source, &layout).unwrap();
     assert_eq!((exports.take(), mended.totals.blobs_sent), (1, 1));
-    assert_eq!(mended.root, first.root);
+    assert_eq!(mended.root.digest, first.root.digest);
     assert!(blobs.join(&layer).exists());
     // The same layers compressed are the same image: told by its config, nothing is exported and the digest is kept.
     let compressed = format!("{}:v1", env.repository("docker"));

@@ -182,7 +182,10 @@ impl Endpoint {
     pub fn reference(&self) -> Option<String> {
         match self {
             Self::Registry(reference) => Some(reference.to_string()),
-            Self::Containerd { name, .. } | Self::Docker { name, .. } => Some(name.clone()),
+            Self::Containerd { name, .. } => Some(name.clone()),
+            // What an engine calls an image without a name is its id.
+            Self::Docker { name, .. } if name.starts_with("sha256:") => None,
+            Self::Docker { name, .. } => full_name(name).ok(),
             Self::Layout { selector, .. } | Self::Archive { selector, .. } => match selector {
                 Selector::Name(name) => Some(name.clone()),
                 Selector::Only | Selector::Digest(_) => None,

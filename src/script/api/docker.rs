@@ -41,7 +41,7 @@ impl Object for DockerObject {
 
 /// An image of an engine.
 #[derive(Clone)]
-struct DockerImageObject {
+pub(crate) struct DockerImageObject {
     image: Arc<Image>,
     address: Option<Address>,
 }
@@ -52,7 +52,7 @@ impl DockerImageObject {
     }
 
     /// Returns what `copy` calls it.
-    fn endpoint(&self) -> Endpoint {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         Endpoint::Docker { engine: self.address.clone(), name: self.label().to_owned() }
     }
 

@@ -12,6 +12,7 @@ use crate::grant::Access;
 use crate::oci::Matcher;
 use crate::ops;
 use crate::ops::image::{Arrival, At, CopyOptions, Endpoint, Platforms, full_name};
+use crate::script::api::docker::DockerImageObject;
 use crate::script::api::node::NodeObject;
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
@@ -37,10 +38,13 @@ impl Arg for End {
         if let Some(image) = value.read_lock::<ImageObject>() {
             return Ok(Self::Image(Box::new(image.clone())));
         }
+        if let Some(image) = value.read_lock::<DockerImageObject>() {
+            return Ok(Self::Text(image.endpoint().to_string()));
+        }
         if let Some(node) = value.read_lock::<NodeObject>() {
             return Ok(Self::Node(node.clone()));
         }
-        Err(slot.wrong("an endpoint, an Image or a Node", &value))
+        Err(slot.wrong("an endpoint, an Image, a DockerImage or a Node", &value))
     }
 }
 
