@@ -150,8 +150,7 @@ async fn export_image(ctx: &Context, engine: &Engine, name: &str, image: &Image)
     }
     let meter = ctx.progress().meter(&shown, Some(image.size));
     meter.phase("exporting");
-    // By the id, not the name: a name may be pointed elsewhere meanwhile, one without a tag stands for all tags, and only
-    // by the id engines before and after Docker 25 write the same lists, so that a manifest made of them is the same.
+    // By the id: a name may be pointed elsewhere meanwhile, and one without a tag stands for all tags of its repository.
     let export = engine.export(image.id.as_str()).await.map_err(failed)?;
     let broken = Arc::new(Mutex::new(None));
     let reader = SyncIoBridge::new(StreamReader::new(readable(export, Arc::clone(&meter), Arc::clone(&broken))));

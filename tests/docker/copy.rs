@@ -29,7 +29,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
 
 /// Reads an image of the engine with the engine's own words.
 fn inspect(engine: &Engine, name: &str) -> Value {
-    serde_json::from_str(&engine.api("GET", &format!("/images/{name}/json"))).unwrap()
+    serde_json::from_str(&engine.api("GET", &format!("/images/{name}/json"), b"")).unwrap()
 }
 
 /// Holds a config against what the engine says.

@@ -2,6 +2,7 @@
 
 mod copy;
 mod mistakes;
+mod store;
 mod support;
 
 use libtest_mimic::Trial;
@@ -11,5 +12,6 @@ use crate::harness::Env;
 pub fn trials(env: &Env) -> Vec<Trial> {
     let mut trials = copy::trials(env);
     trials.extend(mistakes::trials(env));
+    trials.extend(store::trials(env));
     trials
 }

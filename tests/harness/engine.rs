@@ -15,6 +15,12 @@ use super::env::{Env, PATH};
 use super::image::Image;
 use super::leftovers::{mounts_with, processes_with};
 
+/// Returns the folder with the engine of a newer Debian, which scripts/test unpacks there; none where it could not.
+pub fn newer() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/newer-engine");
+    folder.join("usr/sbin/dockerd").exists().then_some(folder)
+}
+
 /// A running engine; dropping it stops it.
 pub struct Engine {
     folder: PathBuf,
@@ -29,15 +35,27 @@ struct Running {
 impl Engine {
     /// Starts one whose files all lie in a folder. It has no network and touches no firewall.
     pub fn start(folder: &Path) -> Self {
+        Self::run(folder, None)
+    }
+
+    /// Starts one that keeps its images in containerd's store, of the newer Debian whose programs [`newer`] returns.
+    pub fn start_with_store(folder: &Path, programs: &Path) -> Self {
+        Self::run(folder, Some(programs))
+    }
+
+    fn run(folder: &Path, newer: Option<&Path>) -> Self {
         std::fs::create_dir_all(folder).unwrap();
         // The file of the machine's own engine is not for this one.
-        std::fs::write(folder.join("daemon.json"), "{}").unwrap();
+        let settings = serde_json::json!({ "features": { "containerd-snapshotter": newer.is_some() } });
+        std::fs::write(folder.join("daemon.json"), settings.to_string()).unwrap();
+        let driver = if newer.is_some() { "native" } else { "vfs" };
+        let newer = newer.map(|root| format!("{0}/usr/sbin:{0}/usr/bin:", root.display())).unwrap_or_default();
         let namespace = format!("moby-{}", folder.file_name().unwrap().to_string_lossy());
         let mut command = Command::new("setpriv");
         // Should the suite be killed, the engine ends too, and its containerd with it.
         command.args(["--pdeathsig", "TERM", "dockerd", "--iptables=false", "--ip6tables=false", "--ip-masq=false"]);
-        // vfs works on every file system and mounts nothing.
-        command.args(["--bridge=none", "--storage-driver=vfs", "--containerd-namespace", &namespace]);
+        // These work on every file system and mount nothing.
+        command.args(["--bridge=none", "--storage-driver", driver, "--containerd-namespace", &namespace]);
         command.args(["--containerd-plugins-namespace", &format!("plugins-{namespace}")]);
         for (flag, name) in [
             ("--config-file", "daemon.json"),
@@ -48,7 +66,7 @@ impl Engine {
             command.arg(flag).arg(folder.join(name));
         }
         command.arg("--host").arg(format!("unix://{}", Self::socket_in(folder).display()));
-        command.env_clear().env("PATH", PATH).env("HOME", folder).env("TMPDIR", folder);
+        command.env_clear().env("PATH", format!("{newer}{PATH}")).env("HOME", folder).env("TMPDIR", folder);
         let log = std::fs::File::create(folder.join("log")).unwrap();
         // A group of its own: Ctrl-C is the suite's to hear, which then stops it.
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
@@ -95,11 +113,14 @@ impl Engine {
         env.skopeo(&["copy", "--dest-daemon-host", &self.address(), &source, &target]).ok();
     }
 
-    /// Sends a request without a body and returns the body of the answer.
-    pub fn api(&self, method: &str, path: &str) -> String {
+    /// Sends a request and returns the body of the answer.
+    pub fn api(&self, method: &str, path: &str, body: &[u8]) -> String {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         // By HTTP 1.0, so that the answer comes in one piece.
-        write!(stream, "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Length: 0\r\n\r\n").unwrap();
+        let length = body.len();
+        write!(stream, "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Length: {length}\r\n").unwrap();
+        write!(stream, "Content-Type: application/x-tar\r\n\r\n").unwrap();
+        stream.write_all(body).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
