@@ -102,7 +102,7 @@ fn objects(env: &Env) {
     let nameless = eval(&format!("copy(\"oci:nowhere\", {there})")).unwrap_err();
     assert!(nameless.contains("give one: #{ name:"), "{nameless}");
     let wrong = eval(&format!("copy(1, {there})")).unwrap_err();
-    assert!(wrong.contains("must be an endpoint, an Image or a Node, not an integer"), "{wrong}");
+    assert!(wrong.contains("must be an endpoint, an Image, a DockerImage or a Node, not an integer"), "{wrong}");
 }
 
 fn granted(env: &Env) {
