@@ -81,8 +81,17 @@ pub fn processes_with(text: &str) -> BTreeSet<u32> {
 fn mounts(env: &Env, namespace: &str) -> BTreeSet<String> {
     let tasks = env.sandbox_folder().join("state/io.containerd.runtime.v2.task").join(namespace);
     let mut found = mounts_with(&tasks.to_string_lossy());
-    found.extend(mounts_with(&env.folder().to_string_lossy()));
+    let suite = mounts_with(&env.folder().to_string_lossy()).into_iter();
+    found.extend(suite.filter(|point| !is_of_own_daemon(env, point)));
     found
+}
+
+/// Returns whether a mount is below the folder of a daemon that one test started for itself, or of the Docker Engine: those
+/// come and go with other tests. The files are there before the daemon is.
+fn is_of_own_daemon(env: &Env, point: &str) -> bool {
+    let below = Path::new(point).strip_prefix(env.folder()).ok();
+    let folder = below.and_then(|rest| rest.iter().next()).map(|first| env.folder().join(first));
+    folder.is_some_and(|folder| ["config.toml", "daemon.json"].iter().any(|file| folder.join(file).exists()))
 }
 
 fn shims(env: &Env, namespace: &str) -> BTreeSet<u32> {
