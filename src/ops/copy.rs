@@ -69,6 +69,11 @@ pub struct Flights(Arc<Mutex<InFlight>>);
 type InFlight = HashMap<(String, Digest), Arc<tokio::sync::Mutex<()>>>;
 
 impl Flights {
+    /// Waits until nobody else in this process sends the digest there, and holds its place until the guard is dropped.
+    pub(crate) async fn turn(&self, sink: &str, digest: &Digest) -> tokio::sync::OwnedMutexGuard<()> {
+        self.of(sink, digest).lock_owned().await
+    }
+
     fn of(&self, sink: &str, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever is done drops its clone; what nobody holds any more is swept here.
@@ -137,6 +142,9 @@ impl Copy<'_> {
     }
 
     async fn document(&self, document: &Document) -> Result<()> {
+        // A registry on a file system is not to be trusted with two writers of one manifest: docker-registry 2.8 empties
+        // a link before it writes it, and an index that is put meanwhile is refused.
+        let _turn = self.flights.turn(&self.sink.name(), &document.descriptor.digest).await;
         if self.sink.has(&document.descriptor).await? {
             self.sink.adopt(&document.descriptor, &document.bytes).await?;
             return Ok(());
@@ -151,8 +159,10 @@ impl Copy<'_> {
     }
 
     async fn blob(&self, blob: &Descriptor, totals: &Mutex<Totals>) -> Result<Moved> {
-        let flight = self.flights.of(&self.sink.name(), &blob.digest);
-        let _turn = flight.lock().await;
+        // What one repository of a registry is being sent, the others wait for and mount.
+        let scope = self.sink.home().map_or_else(|| self.sink.name(), |home| home.registry);
+        let is_known = self.sink.home().is_some() && !self.sink.holders(blob).await?.is_empty();
+        let _turn = if is_known { None } else { Some(self.flights.turn(&scope, &blob.digest).await) };
         let meter = self.progress.meter(&label(blob), Some(blob.size));
         let mut stalled = 0;
         let present = loop {

@@ -10,16 +10,18 @@ use crate::ops::undo::Undo;
 use crate::ops::{Context, Error, Result};
 
 /// How long a lease lives when nobody deletes it: as long as ctr's.
-const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A lease on everything that its client makes or finds present.
 pub struct Leased {
     client: Client,
     undo: Undo,
+    /// Whether it is the context's, which outlives the operation.
+    borrowed: bool,
 }
 
 impl Leased {
-    /// Makes a lease in the context's place.
+    /// Makes a lease in the context's place, or takes the one that the context has.
     ///
     /// When this is dropped without [`Leased::release`], the lease is deleted by the context's debts, and with it what
     /// only it kept: half-written blobs among them.
@@ -29,6 +31,9 @@ impl Leased {
     pub async fn new(ctx: &Context) -> Result<Self> {
         let client = ctx.client().await?;
         let mut undo = Undo::new(ctx.debts());
+        if let Some(lease) = ctx.lease() {
+            return Ok(Self { client: client.with_lease(lease)?, undo, borrowed: true });
+        }
         let (made, id) = oneshot::channel::<String>();
         let undoing = client.undoing();
         undo.push(async move {
@@ -45,7 +50,7 @@ impl Leased {
             Result::Ok(lease)
         });
         let lease = making.await.map_err(|_| Error::Cancelled)??;
-        Ok(Self { client: client.with_lease(&lease.id)?, undo })
+        Ok(Self { client: client.with_lease(&lease.id)?, undo, borrowed: false })
     }
 
     /// Returns the client under the lease.
@@ -59,6 +64,9 @@ impl Leased {
     /// # Errors
     /// When the daemon cannot be reached.
     pub async fn release(self) -> Result<()> {
+        if self.borrowed {
+            return Ok(());
+        }
         let id = self.client.lease().unwrap_or_default().to_owned();
         self.client.leases().delete(&id, Deletion::Later).await?;
         self.undo.forget();

@@ -3,8 +3,9 @@
 //! A *read* is an async function from a [`Context`] and arguments to a value. A *change* is an [`Operation`] with a plan
 //! and an apply, and runs only through [`execute`]. Operations know neither Rhai nor a terminal.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ pub mod graph;
 pub mod host;
 pub mod image;
 pub mod lease;
+pub mod migrate;
 pub mod namespace;
 pub mod node;
 pub mod overlay;
@@ -97,10 +99,15 @@ pub struct Context {
     overlay: Arc<Overlay>,
     debts: undo::Debts,
     flights: copy::Flights,
+    /// A lease that outlives single operations, by the place that it is in.
+    lease: Option<(String, Arc<str>)>,
+    /// The other daemons that calls name, so that each is connected to once.
+    neighbours: Arc<Mutex<HashMap<String, Daemon>>>,
     shared: Arc<Shared>,
 }
 
 /// What all operations of a process share.
+#[derive(Clone)]
 pub struct Shared {
     /// Speaks to registries.
     pub registry: registry::Client,
@@ -109,7 +116,7 @@ pub struct Shared {
     /// Asks the user.
     pub confirm: Arc<dyn Confirm>,
     /// Writes down changes.
-    pub audit: Option<Audit>,
+    pub audit: Option<Arc<Audit>>,
     /// Choices that flags, environment and the configuration file made.
     pub settings: Settings,
 }
@@ -142,6 +149,8 @@ impl Context {
             overlay: Arc::default(),
             debts: undo::Debts::default(),
             flights: copy::Flights::default(),
+            lease: None,
+            neighbours: Arc::default(),
             shared,
         }
     }
@@ -176,6 +185,15 @@ impl Context {
         Self { place: place.clone(), ..self.clone() }
     }
 
+    /// Returns the daemon by which that one is reached: the context's own, one that was named before, or itself.
+    pub(crate) fn neighbour(&self, daemon: &Daemon) -> Daemon {
+        if daemon.endpoint() == self.place.daemon.endpoint() {
+            return self.place.daemon.clone();
+        }
+        let mut known = self.neighbours.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(daemon.endpoint().to_string()).or_insert_with(|| daemon.clone()).clone()
+    }
+
     /// Returns the same context in another namespace.
     #[must_use]
     pub fn in_namespace(&self, namespace: &str) -> Self {
@@ -186,6 +204,22 @@ impl Context {
     #[must_use]
     pub fn with_shared(&self, shared: Arc<Shared>) -> Self {
         Self { shared, ..self.clone() }
+    }
+
+    /// Returns the same context with a lease of a place, under which operations there do what they would make one for.
+    #[must_use]
+    pub(crate) fn with_lease(&self, place: &str, id: &str) -> Self {
+        Self { lease: Some((place.to_owned(), id.into())), ..self.clone() }
+    }
+
+    /// Returns the lease that outlives single operations, when the context is in its place.
+    pub(crate) fn lease(&self) -> Option<&str> {
+        self.lease.as_ref().filter(|(place, _)| *place == self.place_name()).map(|(_, id)| &**id)
+    }
+
+    /// Returns what all operations share.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Returns the same context under another cancel token.
@@ -259,7 +293,7 @@ impl Context {
     }
 
     pub(crate) fn audit(&self) -> Option<&Audit> {
-        self.shared.audit.as_ref()
+        self.shared.audit.as_deref()
     }
 
     pub(crate) fn confirm(&self, operation: &str, subject: &str, steps: &[Step]) -> bool {

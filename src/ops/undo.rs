@@ -22,15 +22,17 @@ impl Debts {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes back everything, the newest first, and gives up after ten seconds.
+    /// Takes back everything, the newest first, and what that leaves to be taken back; gives up after ten seconds.
     pub async fn settle(&self) {
-        let jobs = self.take();
-        if jobs.is_empty() {
-            return;
-        }
         let all = async {
-            for job in jobs {
-                job.await;
+            loop {
+                let jobs = self.take();
+                if jobs.is_empty() {
+                    return;
+                }
+                for job in jobs {
+                    job.await;
+                }
             }
         };
         let _ = tokio::time::timeout(PATIENCE, all).await;

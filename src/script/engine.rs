@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use rhai::packages::{Package, StandardPackage};
-use rhai::{Dynamic, Engine, EvalAltResult, Position};
+use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Position};
 
 use crate::script::call::Session;
 use crate::script::catalog::Catalog;
@@ -42,6 +42,7 @@ pub(crate) fn build(catalog: &Catalog, session: &Arc<Session>, limits: Limits, r
     let mut engine = Engine::new_raw();
     StandardPackage::new().register_into_engine(&mut engine);
     time::bind(&mut engine);
+    engine.register_fn("replace", replace);
     for object in catalog.objects() {
         object.register_type(&mut engine);
     }
@@ -68,6 +69,13 @@ pub(crate) fn build(catalog: &Catalog, session: &Arc<Session>, limits: Limits, r
     let watched = Arc::clone(session);
     engine.on_progress(move |_| watched.stopped());
     engine
+}
+
+/// Replaces a part of a string, in place as Rhai does it, and returns the result too: Rhai's own returns nothing, so that
+/// a closure like `|name| name.replace("a", "b")` would come to nothing.
+fn replace(text: &mut ImmutableString, find: ImmutableString, put: ImmutableString) -> ImmutableString {
+    *text = text.replace(find.as_str(), put.as_str()).into();
+    text.clone()
 }
 
 /// Makes the value that ends a script that the user stopped.

@@ -197,7 +197,7 @@ impl Shell {
             registry: crate::registry::Client::new(options.registry),
             progress: shown,
             confirm: Arc::<confirm::Asking>::clone(&asking),
-            audit: options.audit.as_deref().map(Audit::open).transpose()?,
+            audit: options.audit.as_deref().map(Audit::open).transpose()?.map(Arc::new),
             settings: options.settings,
         };
         let place =

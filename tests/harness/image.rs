@@ -53,8 +53,8 @@ const TAG: &str = "v1";
 /// A time long ago, so that an image has the same digest each time it is built.
 const CREATED: &str = "2024-01-02T03:04:05Z";
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
@@ -176,17 +176,20 @@ fn three_layers() -> [Layer; 3] {
     [busybox(), middle, top.file("data/changed", 0o600, b"after\n")]
 }
 
-/// A file that gzip cannot shrink: the output of a small generator (xorshift64*), the same each time.
+/// A file of noise (xorshift64*).
 fn noise(mebibytes: u32) -> Layer {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    Layer::new().file("noise", 0o644, &noise_of(0x9e37_79b9_7f4a_7c15, mebibytes as usize * (1 << 20)))
+}
+
+/// Bytes that gzip cannot shrink, the same for the same seed, which is not zero.
+pub(super) fn noise_of(mut state: u64, length: usize) -> Vec<u8> {
     let words = std::iter::repeat_with(|| {
         state ^= state >> 12;
         state ^= state << 25;
         state ^= state >> 27;
         state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes()
     });
-    let data: Vec<u8> = words.take(mebibytes as usize * (1 << 17)).flatten().collect();
-    Layer::new().file("noise", 0o644, &data)
+    words.take(length / 8).flatten().collect()
 }
 
 /// Returns the digest of some bytes.
@@ -199,10 +202,10 @@ pub fn digest(bytes: &[u8]) -> String {
 }
 
 /// Writes a layout.
-struct Writer<'a>(&'a Path);
+pub(super) struct Writer<'a>(&'a Path);
 
 impl<'a> Writer<'a> {
-    fn new(folder: &'a Path) -> Self {
+    pub(super) fn new(folder: &'a Path) -> Self {
         fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
         fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         Self(folder)
@@ -219,12 +222,12 @@ impl<'a> Writer<'a> {
     }
 
     /// Describes a blob that was written.
-    fn describe(&self, media_type: &str, digest: &str) -> Value {
+    pub(super) fn describe(&self, media_type: &str, digest: &str) -> Value {
         let size = fs::metadata(self.0.join("blobs").join(digest.replace(':', "/"))).unwrap().len();
         json!({ "mediaType": media_type, "digest": digest, "size": size })
     }
 
-    fn manifest(&self, kind: Kind, architecture: &str, layers: &[Layer]) -> Image {
+    pub(super) fn manifest(&self, kind: Kind, architecture: &str, layers: &[Layer]) -> Image {
         let tars: Vec<&[u8]> = layers.iter().map(|layer| layer.0.get_ref().as_slice()).collect();
         let diff_ids: Vec<String> = tars.iter().map(|tar| digest(&closed(tar))).collect();
         let layers: Vec<String> = tars.iter().map(|tar| self.blob(&gzip(&closed(tar)))).collect();
@@ -247,7 +250,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes an index as docker buildx makes it, with an attestation beside the manifests.
-    fn index(&self) -> Image {
+    pub(super) fn index(&self) -> Image {
         let mut image = self.manifest(Kind::Index, host(), &[busybox()]);
         let other = Layer::new().folder("etc", 0o755).file("etc/architecture", 0o644, foreign().as_bytes());
         let other = self.manifest(Kind::Index, foreign(), &[other]);
@@ -288,9 +291,18 @@ impl<'a> Writer<'a> {
 
     /// Writes the layout's index, which names the image.
     fn finish(&self, descriptor: &Value) {
-        let mut descriptor = descriptor.clone();
-        descriptor["annotations"] = json!({ "org.opencontainers.image.ref.name": TAG });
-        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor] });
+        self.name(&[(TAG.to_owned(), descriptor.clone())]);
+    }
+
+    /// Writes the layout's index, which names images.
+    pub(super) fn name(&self, images: &[(String, Value)]) {
+        let named = images.iter().map(|(name, descriptor)| {
+            let mut descriptor = descriptor.clone();
+            descriptor["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
+            descriptor
+        });
+        let manifests: Vec<Value> = named.collect();
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
         fs::write(self.0.join("index.json"), serde_json::to_vec(&index).unwrap()).unwrap();
     }
 }

@@ -13,6 +13,7 @@ pub mod disk;
 pub mod engine;
 pub mod env;
 pub mod fault;
+pub mod fleet;
 pub mod image;
 pub mod leftovers;
 pub mod output;

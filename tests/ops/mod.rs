@@ -9,6 +9,7 @@ mod copy;
 mod copy_nodes;
 mod faults;
 mod image;
+mod migrate;
 mod rounds;
 pub mod stage;
 mod task;
@@ -27,6 +28,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(copy_nodes::trials(env));
     trials.extend(faults::trials(env));
     trials.extend(image::trials(env));
+    trials.extend(migrate::trials(env));
     trials.extend(rounds::trials(env));
     trials.extend(task::trials(env));
     trials

@@ -99,6 +99,11 @@ impl Copy {
         Self { opened: Some((Box::new(source), root.clone())), ..self }
     }
 
+    /// Returns what its plan found: what is copied, and the graph that the target may lack; none when it has all.
+    pub(crate) fn found(&self) -> Option<(&Descriptor, Option<&Graph>)> {
+        self.found.as_ref().map(|found| (&found.root, found.graph.as_ref()))
+    }
+
     /// Finds what is to be moved.
     pub(super) async fn find(&mut self, ctx: &Context) -> Result<&Found> {
         let found = self.look(ctx).await.map_err(|error| self.explained(error))?;
@@ -269,6 +274,7 @@ async fn send(
 ) -> Result<Totals> {
     let movement = Movement { source, sink, graph, flights: ctx.flights(), progress: &**ctx.progress(), arrived: None };
     let totals = movement.run().await?;
+    let _turn = ctx.flights().turn(&sink.name(), &root.digest).await;
     sink.finish(root).await?;
     Ok(totals)
 }

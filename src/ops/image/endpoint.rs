@@ -33,6 +33,22 @@ impl At {
         Self { daemon, namespace }
     }
 
+    /// Takes the place off the front of what follows `containerd:`, `[NAMESPACE]`, `[@SOCKET]` or `[NAMESPACE@SOCKET]`.
+    ///
+    /// # Errors
+    /// That it is none, and what would be.
+    pub fn split(rest: &str) -> Result<(Self, &str)> {
+        match rest.strip_prefix('[').map(|rest| rest.split_once(']')) {
+            None => Ok((Self::default(), rest)),
+            Some(Some((at, name))) => Ok((Self::parse(at)?, name)),
+            Some(None) => Err(Error::Argument {
+                name: format!("containerd:{rest}"),
+                problem: "has no ']'".into(),
+                cure: Some("write containerd:[NAMESPACE]REF or containerd:[NAMESPACE@SOCKET]REF".into()),
+            }),
+        }
+    }
+
     /// Reads `NAMESPACE`, `@SOCKET` or `NAMESPACE@SOCKET`.
     fn parse(text: &str) -> Result<Self> {
         let (namespace, address) = text.split_once('@').map_or((text, None), |(name, rest)| (name, Some(rest)));
@@ -42,11 +58,10 @@ impl At {
     }
 
     /// Returns a context moved there.
-    fn context(&self, ctx: &Context) -> Context {
+    #[must_use]
+    pub fn context(&self, ctx: &Context) -> Context {
         let here = ctx.place();
-        // One connection to the daemon of the call is enough.
-        let other = self.daemon.clone().filter(|daemon| daemon.endpoint() != here.daemon.endpoint());
-        let daemon = other.unwrap_or_else(|| here.daemon.clone());
+        let daemon = self.daemon.as_ref().map_or_else(|| here.daemon.clone(), |daemon| ctx.neighbour(daemon));
         ctx.at(&Place { daemon, namespace: self.namespace.clone().unwrap_or_else(|| here.namespace.clone()) })
     }
 
@@ -139,17 +154,7 @@ impl Endpoint {
         Ok(match text.split_once(':') {
             Some(("registry", rest)) => Self::Registry(rest.parse().map_err(Error::from)?),
             Some(("containerd", rest)) => {
-                let (at, name) = match rest.strip_prefix('[').map(|rest| rest.split_once(']')) {
-                    None => (At::default(), rest),
-                    Some(Some((at, name))) => (At::parse(at)?, name),
-                    Some(None) => {
-                        return Err(Error::Argument {
-                            name: text.to_owned(),
-                            problem: "has no ']'".into(),
-                            cure: Some("write containerd:[NAMESPACE]REF or containerd:[NAMESPACE@SOCKET]REF".into()),
-                        });
-                    }
-                };
+                let (at, name) = At::split(rest)?;
                 Self::Containerd { at, name: full_name(name)? }
             }
             Some(("docker", rest)) => {

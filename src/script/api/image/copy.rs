@@ -132,23 +132,28 @@ fn copy(call: &Call<'_>, source: End, target: End, options: Options) -> Result<C
         Some(name) => Ok(Some(full_name(&name)?)),
         None => Ok(source.reference()),
     })?;
-    let (platforms, unpacked) = platforms(&options)?;
+    let settings = CopyOptions { compression: compression(&options)?, ..settings(call, &options)? };
+    Ok(CopiedObject(call.run(ops::image::Copy::new(source, target, settings))?))
+}
+
+/// Reads the options that `copy` and `migrate` share.
+pub(super) fn settings(call: &Call<'_>, options: &Options) -> Result<CopyOptions> {
+    let (platforms, unpacked) = platforms(options)?;
     let arrival = Arrival {
         unpack: options.bool("unpack")?.unwrap_or(true),
         snapshotter: options.string("snapshotter")?,
         platforms: unpacked,
         ..Arrival::default()
     };
-    let settings = CopyOptions {
+    Ok(CopyOptions {
         platforms,
         arrival,
         force: options.flag("force")?,
-        compression: compression(&options)?,
+        compression: None,
         referrers: options.flag("referrers")?,
         digest_tags: options.flag("digest_tags")?,
-        registry: registry_options(call, &options)?,
-    };
-    Ok(CopiedObject(call.run(ops::image::Copy::new(source, target, settings))?))
+        registry: registry_options(call, options)?,
+    })
 }
 
 /// Reads which platforms are copied, and of them those that are unpacked where they arrive.

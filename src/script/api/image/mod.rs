@@ -4,6 +4,7 @@ mod archive;
 mod change;
 mod copied;
 mod copy;
+mod migrate;
 mod object;
 mod prune;
 mod read;
@@ -78,4 +79,5 @@ pub(crate) fn register(catalog: &mut Catalog) {
     copied::register(catalog);
     copy::register(catalog);
     prune::register(catalog);
+    migrate::register(catalog);
 }

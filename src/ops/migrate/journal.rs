@@ -1,0 +1,420 @@
+//! The journal of a migration: an append-only file with one JSON line a change of state, on the disk before the change is
+//! acted on. A process that is killed leaves at most one torn line, which is cut off when the journal is opened again.
+//!
+//! The journal is never trusted for what a target holds: that is asked of the target. It says what was under way, what
+//! failed, which lease keeps half-written content, and which digest a source came to that has none until it is read.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::kind::Kind;
+use crate::oci::Digest;
+use crate::ops::{Error, Result};
+
+/// The form that this program writes and reads.
+const VERSION: u32 = 1;
+/// The longest line that is read.
+const MAX_LINE: u64 = 1 << 20;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(super) enum Event {
+    /// The first line: which migration it is.
+    Begin {
+        /// The form of the file.
+        version: u32,
+        /// Which migration.
+        identity: Identity,
+    },
+    /// The migration goes on after it had stopped.
+    Resume,
+    /// A lease keeps what is half written.
+    Lease {
+        /// Where the lease is.
+        place: String,
+        /// What names it.
+        id: String,
+    },
+    /// An image is about to be moved.
+    Start(Line),
+    /// The target points to the digest.
+    Done(Line),
+    /// The target pointed to the digest before.
+    Present(Line),
+    /// It could not be moved.
+    Failed {
+        /// What.
+        #[serde(flatten)]
+        line: Line,
+        /// The kind of the failure.
+        kind: String,
+        /// What the failure says.
+        message: String,
+    },
+    /// The migration came to its end.
+    End {
+        /// How many images were moved or there already.
+        complete: usize,
+        /// How many failed.
+        failed: usize,
+    },
+}
+
+/// The image that a line is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Line {
+    /// Where from.
+    pub source: String,
+    /// Where to: what names the item.
+    pub target: String,
+    /// What the source is, when that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<Digest>,
+    /// What the source calls its content, when it has no digest before it is read: the image id of a Docker Engine.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub content: Option<String>,
+}
+
+/// Which migration a journal is of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Where from, as written.
+    pub from: Vec<String>,
+    /// Where to, as written.
+    pub to: String,
+    /// Which share, `INDEX/COUNT`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shard: Option<String>,
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to {}", self.from.join(", "), self.to)?;
+        if let Some(shard) = &self.shard {
+            write!(f, ", shard {shard}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a journal says of one image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// What it is about.
+    pub line: Line,
+    /// What became of it last.
+    pub last: Last,
+}
+
+/// What became of an image last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Last {
+    /// It was under way when the program ended.
+    Started,
+    /// Its target had it.
+    Complete,
+    /// It failed.
+    Failed,
+}
+
+/// What a journal says.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Past {
+    /// Which migration it is of; none when the file is new.
+    pub identity: Option<Identity>,
+    /// The lease that was made last, with its place.
+    pub lease: Option<(String, String)>,
+    /// The images, by their target.
+    pub entries: HashMap<String, Entry>,
+    /// How many bytes of the file are whole lines.
+    whole: u64,
+}
+
+impl Past {
+    fn note(&mut self, event: Event) {
+        let (line, last) = match event {
+            Event::Begin { identity, .. } => {
+                self.identity = Some(identity);
+                return;
+            }
+            Event::Lease { place, id } => {
+                self.lease = Some((place, id));
+                return;
+            }
+            Event::Resume => return,
+            // Whoever comes to the end deletes the lease before.
+            Event::End { .. } => {
+                self.lease = None;
+                return;
+            }
+            Event::Start(line) => (line, Last::Started),
+            Event::Done(line) | Event::Present(line) => (line, Last::Complete),
+            Event::Failed { line, .. } => (line, Last::Failed),
+        };
+        self.entries.insert(line.target.clone(), Entry { line, last });
+    }
+}
+
+/// Reads a journal without holding it; a file that is not there reads as empty.
+///
+/// # Errors
+/// When somebody else writes to it, when it is of another migration, or when it is damaged before its last line.
+pub(super) fn read(path: &Path, identity: &Identity) -> Result<Past> {
+    let fail = failure("read the journal", path);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Past::default()),
+        Err(error) => return Err(fail(error)),
+    };
+    lock(&file, path, FlockOperation::NonBlockingLockShared)?;
+    parse(&file, path, identity)
+}
+
+/// A journal that this process writes.
+pub(super) struct Journal {
+    /// Where lines go; none once this is being dropped.
+    lines: Option<mpsc::Sender<Pending>>,
+    writer: Option<std::thread::JoinHandle<()>>,
+    path: PathBuf,
+}
+
+/// A line, and who waits for it.
+type Pending = (Vec<u8>, oneshot::Sender<std::io::Result<()>>);
+
+impl Journal {
+    /// Opens a journal, making it with mode 0600 when it is not there, and holds it until this is dropped.
+    ///
+    /// # Errors
+    /// When another process holds it, when it is of another migration, is damaged, or cannot be written.
+    pub(super) fn open(path: &Path, identity: &Identity) -> Result<(Self, Past)> {
+        let fail = failure("open the journal", path);
+        let options = OpenOptions::new().read(true).append(true).create(true).mode(0o600).clone();
+        let mut file = options.open(path).map_err(&fail)?;
+        lock(&file, path, FlockOperation::NonBlockingLockExclusive)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(&fail)?;
+        let past = parse(&file, path, identity)?;
+        // A torn line would swallow the next one.
+        file.set_len(past.whole).map_err(&fail)?;
+        file.seek(SeekFrom::End(0)).map_err(&fail)?;
+        let first = match &past.identity {
+            Some(_) => Event::Resume,
+            None => Event::Begin { version: VERSION, identity: identity.clone() },
+        };
+        file.write_all(&encode(&first)).and_then(|()| file.sync_data()).map_err(&fail)?;
+        if past.identity.is_none() {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(&fail)?;
+        }
+        let (lines, queue) = mpsc::channel();
+        let writer = std::thread::Builder::new().name("journal".to_owned());
+        let writer = writer.spawn(move || keep(file, &queue)).map_err(&fail)?;
+        Ok((Self { lines: Some(lines), writer: Some(writer), path: path.to_owned() }, past))
+    }
+
+    /// Writes one line, and returns when it is on the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written: what is not written down must not be done.
+    pub(super) async fn write(&self, event: &Event) -> Result<()> {
+        let (done, written) = oneshot::channel();
+        let gone = || std::io::Error::other("the writer ended");
+        let sent = self.lines.as_ref().is_some_and(|lines| lines.send((encode(event), done)).is_ok());
+        let result = if sent { written.await.unwrap_or_else(|_| Err(gone())) } else { Err(gone()) };
+        result.map_err(failure("write the journal", &self.path))
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // The file, and with it the lock, is let go before this returns.
+        self.lines = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Writes what comes, all that waits at once with one `fdatasync`.
+fn keep(mut file: File, queue: &mpsc::Receiver<Pending>) {
+    while let Ok((mut bytes, done)) = queue.recv() {
+        let mut waiting = vec![done];
+        while let Ok((more, done)) = queue.try_recv() {
+            bytes.extend(more);
+            waiting.push(done);
+        }
+        let result = file.write_all(&bytes).and_then(|()| file.sync_data());
+        for done in waiting {
+            let _ = done.send(match &result {
+                Ok(()) => Ok(()),
+                Err(error) => Err(error
+                    .raw_os_error()
+                    .map_or_else(|| std::io::Error::other(error.to_string()), std::io::Error::from_raw_os_error)),
+            });
+        }
+    }
+}
+
+/// Makes a line: the event with the time, by this machine's clock, for people. Order is the order of lines.
+fn encode(event: &Event) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Timed<'a> {
+        at: String,
+        #[serde(flatten)]
+        event: &'a Event,
+    }
+    let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    // Maps with text keys alone: this cannot fail.
+    let mut line = serde_json::to_vec(&Timed { at, event }).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+fn parse(file: &File, path: &Path, identity: &Identity) -> Result<Past> {
+    let fail = failure("read the journal", path);
+    let shown = || path.display().to_string();
+    let mut reader = BufReader::new(file);
+    let mut past = Past::default();
+    let mut bytes = Vec::new();
+    let mut number = 0;
+    loop {
+        bytes.clear();
+        let read = std::io::Read::take(&mut reader, MAX_LINE).read_until(b'\n', &mut bytes).map_err(&fail)?;
+        if read == 0 || bytes.last() != Some(&b'\n') {
+            break;
+        }
+        number += 1;
+        let Ok(event) = serde_json::from_slice::<Event>(&bytes) else {
+            let last = reader.fill_buf().map_err(&fail)?.is_empty();
+            if last && number > 1 {
+                break;
+            }
+            return Err(Error::Argument {
+                name: format!("the journal {}", shown()),
+                problem: format!("is damaged, or no journal: line {number} cannot be read"),
+                cure: Some("give another file; what the targets have already is found without it".into()),
+            });
+        };
+        match &event {
+            Event::Begin { version, .. } if *version != VERSION => {
+                return Err(Error::Argument {
+                    name: format!("the journal {}", shown()),
+                    problem: format!("has form {version}, and this ctrsh reads form {VERSION}"),
+                    cure: None,
+                });
+            }
+            Event::Begin { identity: found, .. } if found != identity => {
+                return Err(Error::Conflict {
+                    what: "journal",
+                    name: shown(),
+                    state: format!("is of another migration: {found}"),
+                    cure: Some(format!("give another file for the migration of {identity}")),
+                });
+            }
+            _ => {}
+        }
+        past.whole += read as u64;
+        past.note(event);
+    }
+    Ok(past)
+}
+
+fn lock(file: &File, path: &Path, operation: FlockOperation) -> Result<()> {
+    match flock(file, operation) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Conflict {
+            what: "journal",
+            name: path.display().to_string(),
+            state: "is in use by a migration that runs now".into(),
+            cure: Some("wait for it, or give another file".into()),
+        }),
+        Err(error) => Err(failure("lock the journal", path)(error.into())),
+    }
+}
+
+fn failure(attempted: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error + use<> {
+    let path = path.display().to_string();
+    move |source| Error::File { attempted, path: path.clone(), source }
+}
+
+/// Makes the line of a failure.
+pub(super) fn failed(line: Line, kind: Kind, message: &str) -> Event {
+    Event::Failed { line, kind: kind.as_str().to_owned(), message: message.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::Failure;
+
+    fn identity() -> Identity {
+        Identity { from: vec!["docker:".into()], to: "registry:harbor.example/shop".into(), shard: None }
+    }
+
+    fn line(target: &str) -> Line {
+        Line { source: "a".into(), target: target.into(), digest: Some(Digest::sha256(b"x")), content: None }
+    }
+
+    fn write(path: &Path, events: &[Event]) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (journal, _) = Journal::open(path, &identity()).unwrap();
+        for event in events {
+            runtime.block_on(journal.write(event)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_from_a_file_torn_anywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.journal");
+        let lease = Event::Lease { place: "p".into(), id: "l".into() };
+        write(&path, &[lease, Event::Start(line("a")), Event::Start(line("b")), Event::Done(line("a"))]);
+        write(&path, &[failed(line("b"), Kind::Timeout, "slow")]);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let whole = std::fs::read(&path).unwrap();
+        let past = read(&path, &identity()).unwrap();
+        assert_eq!(past.lease, Some(("p".into(), "l".into())));
+        assert_eq!((past.entries["a"].last, past.entries["b"].last), (Last::Complete, Last::Failed));
+        let ends: Vec<usize> = (1..=whole.len()).filter(|n| whole[n - 1] == b'\n').collect();
+        for cut in (0..whole.len()).filter(|cut| cut % 11 == 0 || ends.contains(cut) || ends.contains(&(cut + 1))) {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let lines = ends.iter().filter(|end| **end <= cut).count();
+            let past = read(&path, &identity()).unwrap();
+            assert_eq!(past.whole as usize, ends[..lines].last().copied().unwrap_or(0), "{cut}");
+            // It is written on as if the torn line had never been.
+            write(&path, &[Event::Done(line("c"))]);
+            let again = read(&path, &identity()).unwrap();
+            assert_eq!(again.entries["c"].last, Last::Complete, "{cut}");
+            assert_eq!(again.entries.len(), past.entries.len() + 1, "{cut}");
+        }
+    }
+
+    #[test]
+    fn another_migration_a_second_writer_and_damage_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.journal");
+        let (held, _) = Journal::open(&path, &identity()).unwrap();
+        let error = Journal::open(&path, &identity()).err().unwrap();
+        assert_eq!(error.kind(), Kind::Conflict);
+        assert!(error.to_string().contains("in use"), "{error}");
+        assert!(read(&path, &identity()).unwrap_err().to_string().contains("in use"));
+        drop(held);
+        let other = Identity { to: "registry:elsewhere".into(), ..identity() };
+        let error = read(&path, &other).unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict);
+        assert!(error.to_string().contains("of another migration: docker: to registry:harbor.example/shop"), "{error}");
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        text.insert_str(0, "nonsense\n");
+        std::fs::write(&path, text).unwrap();
+        let error = read(&path, &identity()).unwrap_err();
+        assert!(error.to_string().contains("line 1"), "{error}");
+    }
+}

@@ -1,0 +1,70 @@
+//! `migrate`: moves many images, and goes on where it stopped.
+//!
+//! [`collect`] lists and filters what is to be moved. The names of the targets are given by the caller, who may ask a
+//! script's closure. [`Migrate`] is the change: its plan asks every target what it has, its apply moves the rest, several
+//! at a time, and writes each change of state to a journal first.
+
+mod journal;
+mod progress;
+mod report;
+mod run;
+mod select;
+mod source;
+mod target;
+
+use chrono::{DateTime, Utc};
+
+pub use journal::Identity;
+pub use report::{Outcome, Report, State};
+pub use run::{Item, Migrate, Options, Shard};
+pub use select::{Filters, Pattern, range, version};
+pub use source::Source;
+pub use target::{Destination, default_name, fill, target};
+
+use crate::oci::Reference;
+use crate::ops::image::Endpoint;
+use crate::ops::{Context, Result};
+use crate::registry;
+
+/// An image that may be migrated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Where it is.
+    pub source: Endpoint,
+    /// Its name, wherever it is.
+    pub name: Reference,
+    /// Where it goes, when its source says so.
+    pub target: Option<String>,
+    /// When it was made, as far as that is known.
+    pub created: Option<DateTime<Utc>>,
+    /// What the source calls its content when it has no digest before it is read.
+    pub content: Option<String>,
+    /// Its size in bytes, where only the list tells it.
+    pub size: Option<u64>,
+}
+
+/// Lists the sources and keeps what the filters let through, each source once, in the order of the list.
+///
+/// # Errors
+/// When a source cannot be listed.
+pub async fn collect(
+    ctx: &Context,
+    sources: &[Source],
+    filters: &Filters,
+    options: &registry::Options,
+) -> Result<Vec<Candidate>> {
+    let mut all: Vec<Candidate> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for source in sources {
+        for candidate in source.list(ctx, options).await? {
+            if seen.insert((candidate.source.to_string(), candidate.target.clone())) {
+                all.push(candidate);
+            }
+        }
+    }
+    let mut named = filters.by_name(all);
+    if filters.wants_times(&named) {
+        named = source::read_times(ctx, named, options).await?;
+    }
+    Ok(filters.by_time(named, Utc::now()))
+}
