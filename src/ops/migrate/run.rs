@@ -482,9 +482,12 @@ impl Past {
     }
 }
 
+/// What became of an image, and its failure for whoever decides on the others.
+type Ended = (Outcome, Option<Error>);
+
 /// The images that are under way. When it is dropped they are stopped, and what they made is taken back.
 struct Running {
-    set: JoinSet<(usize, Result<(Outcome, Option<Error>)>)>,
+    set: JoinSet<(usize, Result<Ended>)>,
     debts: Debts,
 }
 
@@ -520,7 +523,7 @@ impl Run {
     }
 
     /// Moves one image. The failure of the image is beside its outcome; that of the journal is the result's.
-    async fn one(&self, work: Work) -> Result<(Outcome, Option<Error>)> {
+    async fn one(&self, work: Work) -> Result<Ended> {
         let begun = Instant::now();
         let item = work.item;
         let mut outcome = item.outcome();
