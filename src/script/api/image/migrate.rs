@@ -132,7 +132,13 @@ const MIGRATE: Spec = Spec {
             "closure or string",
             "What a name such as `shop/api:1` becomes: a closure from it to another, or a template with `{registry}`, `{repository}`, `{name}` and `{tag}`. Without a tag it keeps its own; a closure that returns `()` leaves the image out.",
         ),
-        Opt::new("platforms", "string", "`present`, `all` or one platform, as for `copy`. Default `present`."),
+        Opt::new(
+            "platforms",
+            "string or array",
+            "`present`, `all`, one platform or several, as for `copy`. Default `present`.",
+        ),
+        Opt::new("referrers", "bool", "Whether what refers to the images goes along. Default false."),
+        Opt::new("digest_tags", "bool", "Whether tags that name their digests go along. Default false."),
         Opt::new("jobs", "int", "How many images move at the same time, up to 64. Default 4."),
         Opt::new(
             "retries",
