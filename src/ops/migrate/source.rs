@@ -181,7 +181,8 @@ async fn namespace(ctx: &Context, at: &At) -> Result<Vec<Candidate>> {
 
 async fn tags(ctx: &Context, repository: &Reference, options: &registry::Options) -> Result<Vec<Candidate>> {
     let client = ctx.registry().repository(repository.registry(), repository.repository(), ctx.grant(), options);
-    let tags = client.tags().await.map_err(BoxFailure::from)?;
+    let mut tags = client.tags().await.map_err(BoxFailure::from)?;
+    tags.sort();
     let mut all = Vec::new();
     for tag in tags {
         let Ok(name) = format!("{}:{tag}", repository.locator()).parse::<Reference>() else { continue };
