@@ -15,6 +15,18 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one whose files all lie in a folder.
     pub fn start(folder: &Path) -> Self {
+        Self::configured(folder, "")
+    }
+
+    /// Starts one in which a namespace does not see the content of another.
+    pub fn isolated(folder: &Path) -> Self {
+        Self::configured(
+            folder,
+            "[plugins.\"io.containerd.metadata.v1.bolt\"]\ncontent_sharing_policy = \"isolated\"\n",
+        )
+    }
+
+    fn configured(folder: &Path, more: &str) -> Self {
         let config = format!(
             "version = 2\nroot = {root:?}\nstate = {state:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
              [grpc]\naddress = {socket:?}\n",
@@ -22,7 +34,7 @@ impl Daemon {
             state = folder.join("state"),
             socket = folder.join("containerd.sock"),
         );
-        std::fs::write(folder.join("config.toml"), config).unwrap();
+        std::fs::write(folder.join("config.toml"), config + more).unwrap();
         let mut daemon = Self { folder: folder.to_owned(), child: None };
         daemon.run();
         daemon

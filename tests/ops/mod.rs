@@ -10,6 +10,7 @@ mod copy_nodes;
 mod faults;
 mod image;
 mod migrate;
+mod migrate_kill;
 mod rounds;
 pub mod stage;
 mod task;
@@ -29,6 +30,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(faults::trials(env));
     trials.extend(image::trials(env));
     trials.extend(migrate::trials(env));
+    trials.extend(migrate_kill::trials(env));
     trials.extend(rounds::trials(env));
     trials.extend(task::trials(env));
     trials

@@ -402,6 +402,8 @@ fn need(ctx: &Context, target: &Endpoint) -> (Access, String) {
         Endpoint::Layout { path, .. } | Endpoint::Archive { path, .. } => {
             (ctx.path_access(path), path.display().to_string())
         }
+        // Copy itself refuses it as a target.
+        Endpoint::Docker { .. } => (Access::Write, target.to_string()),
     }
 }
 
@@ -420,7 +422,8 @@ async fn current(ctx: &Context, target: &Endpoint, options: &registry::Options) 
             };
         }
         Endpoint::Layout { path, selector } => LayoutFolder::new(path, selector.clone()).resolve().await,
-        Endpoint::Archive { .. } => return Ok(None),
+        // A new file each time; and never a target.
+        Endpoint::Archive { .. } | Endpoint::Docker { .. } => return Ok(None),
     };
     match found {
         Ok(root) => Ok(Some(root.digest)),
@@ -527,7 +530,7 @@ impl Run {
         let begun = Instant::now();
         let item = work.item;
         let mut outcome = item.outcome();
-        let (digest, there, mut ready) = match work.found {
+        let (digest, mut there, mut ready) = match work.found {
             Found::Present(digest) => {
                 if self.past != Some(Last::Complete) {
                     self.write(Event::Present(item.line(Some(digest.clone())))).await?;
@@ -550,6 +553,7 @@ impl Run {
                     None => {
                         let mut copy = item.copy(&self.options);
                         copy.plan(&self.ctx.planning()).await?;
+                        there |= copy.found().is_some_and(|(_, graph)| graph.is_none());
                         copy
                     }
                 };

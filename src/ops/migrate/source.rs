@@ -6,13 +6,14 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Candidate;
+use crate::docker::Address;
 use crate::kind::{BoxFailure, Failure, Kind};
 use crate::layout::{ArchiveReader, LayoutFolder, ListedImage, ReadOptions, Selector};
 use crate::oci::store::ImageSource;
 use crate::oci::{Descriptor, ImageConfig, Matcher, Reference, config};
 use crate::ops::graph::{self, Selection};
 use crate::ops::image::{self, At, Endpoint};
-use crate::ops::{Context, Error, Level, Result, host};
+use crate::ops::{Context, Error, Level, Result, docker, host};
 use crate::registry;
 
 /// How many lists and configs are read at the same time.
@@ -30,6 +31,8 @@ pub enum Source {
     },
     /// All images of a namespace.
     Namespace(At),
+    /// All images of a Docker Engine; without an address, of the one that the settings name.
+    Docker(Option<Address>),
     /// All tags of all repositories of a registry whose names begin so.
     Repositories {
         /// The registry, `HOST[:PORT]`.
@@ -57,6 +60,11 @@ impl Source {
         let place = match text.split_once(':') {
             Some(("containerd", rest)) => match At::split(rest)? {
                 (at, "") => Some(Self::Namespace(at)),
+                _ => None,
+            },
+            Some(("docker", rest)) => match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+                None if rest.is_empty() => Some(Self::Docker(None)),
+                Some((address, "")) => Some(Self::Docker(Some(Address::parse(address).map_err(BoxFailure::from)?))),
                 _ => None,
             },
             Some(("file", path)) => Some(Self::File(path.to_owned())),
@@ -101,10 +109,20 @@ impl Source {
         match self {
             Self::One { endpoint, target } => {
                 let mut one = candidate(endpoint.clone())?;
+                if let Endpoint::Docker { engine, name } = endpoint {
+                    let image = docker::image(ctx, engine.as_ref(), name).await?;
+                    one = Candidate {
+                        created: image.created,
+                        content: Some(image.id.to_string()),
+                        size: Some(image.size),
+                        ..one
+                    };
+                }
                 one.target.clone_from(target);
                 Ok(vec![one])
             }
             Self::Namespace(at) => namespace(ctx, at).await,
+            Self::Docker(address) => engine(ctx, address.as_ref()).await,
             Self::Repositories { registry, prefix } => {
                 let catalog = ctx.registry().registry(registry, ctx.grant(), options);
                 let mut repositories = catalog.repositories().await.map_err(BoxFailure::from)?;
@@ -179,6 +197,28 @@ async fn namespace(ctx: &Context, at: &At) -> Result<Vec<Candidate>> {
     Ok(all)
 }
 
+async fn engine(ctx: &Context, address: Option<&Address>) -> Result<Vec<Candidate>> {
+    let mut all = Vec::new();
+    for image in docker::images(ctx, address).await? {
+        if image.names.is_empty() {
+            let text = format!("image {} of the Docker Engine has no tag, and is left out", image.id.short());
+            ctx.note(Level::Info, &text);
+        }
+        for name in &image.names {
+            let Ok(reference) = name.parse::<Reference>() else { continue };
+            all.push(Candidate {
+                source: Endpoint::Docker { engine: address.cloned(), name: name.clone() },
+                name: reference,
+                target: None,
+                created: image.created,
+                content: Some(image.id.to_string()),
+                size: Some(image.size),
+            });
+        }
+    }
+    Ok(all)
+}
+
 async fn tags(ctx: &Context, repository: &Reference, options: &registry::Options) -> Result<Vec<Candidate>> {
     let client = ctx.registry().repository(repository.registry(), repository.repository(), ctx.grant(), options);
     let mut tags = client.tags().await.map_err(BoxFailure::from)?;
@@ -237,7 +277,7 @@ fn name_of(path: &Path, selector: &Selector) -> Option<Reference> {
 fn candidate(source: Endpoint) -> Result<Candidate> {
     let name = match &source {
         Endpoint::Registry(name) => Some(name.clone()),
-        Endpoint::Containerd { name, .. } => name.parse().ok(),
+        Endpoint::Containerd { name, .. } | Endpoint::Docker { name, .. } => name.parse().ok(),
         Endpoint::Layout { path, selector } | Endpoint::Archive { path, selector } => name_of(path, selector),
     };
     let Some(name) = name else {
@@ -299,6 +339,9 @@ mod tests {
         assert_eq!(parse("containerd:").unwrap(), Source::Namespace(At::default()));
         assert!(matches!(parse("containerd:[k8s.io]").unwrap(), Source::Namespace(at) if at != At::default()));
         assert!(matches!(parse("containerd:[k8s.io]a").unwrap(), Source::One { .. }));
+        assert_eq!(parse("docker:").unwrap(), Source::Docker(None));
+        assert!(matches!(parse("docker:[/run/d.sock]").unwrap(), Source::Docker(Some(_))));
+        assert!(matches!(parse("docker:a:1").unwrap(), Source::One { endpoint: Endpoint::Docker { .. }, .. }));
         assert_eq!(parse("oci:a").unwrap(), Source::Layout("/work/a".into()));
         assert_eq!(parse("archive:/a.tar").unwrap(), Source::Archive("/a.tar".into()));
         assert_eq!(parse("file:l.txt").unwrap(), Source::File("l.txt".into()));

@@ -17,11 +17,18 @@ use crate::script::time::Time;
 
 /// A Docker Engine, as a value.
 #[derive(Clone)]
-struct DockerObject {
+pub(crate) struct DockerObject {
     /// Where it listens, when not where the settings say.
     address: Option<Address>,
     /// Where that is.
     shown: Address,
+}
+
+impl DockerObject {
+    /// Returns what `migrate` calls all of its images.
+    pub(crate) fn images(&self) -> String {
+        self.address.as_ref().map_or_else(|| "docker:".to_owned(), |a| format!("docker:[{}]", a.path().display()))
+    }
 }
 
 impl Object for DockerObject {

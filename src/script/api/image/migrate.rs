@@ -14,6 +14,7 @@ use crate::oci::Digest;
 use crate::ops;
 use crate::ops::image::At;
 use crate::ops::migrate::{self, Candidate, Filters, Identity, Item, Migrate, Pattern, Report, Shard, Source, State};
+use crate::script::api::docker::{DockerImageObject, DockerObject};
 use crate::script::api::node::NodeObject;
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, On, Opt, Spec};
@@ -102,7 +103,7 @@ const MIGRATE: Spec = Spec {
         Opt::new(
             "from",
             "string, object, or an array of them",
-            "The images: endpoints as `copy` takes them, `Image` objects, a `Node` for all of its namespace, maps with `source` and `target`, or whole places: `containerd:`, the current namespace, `containerd:[NAMESPACE@SOCKET]`, another one; `registry:HOST/` or `registry:HOST/PREFIX/`, all tags of its repositories; `REPOSITORY:*`, all its tags; `oci:DIR`; `archive:FILE`; `file:PATH`, a line `SOURCE [TARGET]` each.",
+            "The images: endpoints as `copy` takes them, `Image` objects, a `Node` for all of its namespace, a `Docker` for all of its images, maps with `source` and `target`, or whole places: `containerd:`, the current namespace, `containerd:[NAMESPACE@SOCKET]`, another one; `docker:`, the Docker Engine; `registry:HOST/` or `registry:HOST/PREFIX/`, all tags of its repositories; `REPOSITORY:*`, all its tags; `oci:DIR`; `archive:FILE`; `file:PATH`, a line `SOURCE [TARGET]` each.",
         ),
         Opt::new(
             "to",
@@ -201,7 +202,7 @@ const MIGRATE: Spec = Spec {
         TLS_KEY,
     ],
     access: Access::Write,
-    doc: "Moves many images, and goes on where it stopped.\n\nFirst it lists the sources, asks every target what it has, and says what there is to do; then it moves what is missing, several images at a time, and returns a `Migration`. A target that has the digest already is skipped. What several images share is sent once, and mounted where a registry can.\n\nWith a `journal`, what was under way when the process was killed is known to the next call with the same sources and target: half-written content in the namespace is kept by a lease, whose id is in the journal and which expires after 24 h. The journal is never trusted for what a target holds. Two calls cannot use one journal at the same time.",
+    doc: "Moves many images, and goes on where it stopped.\n\nFirst it lists the sources, asks every target what it has, and says what there is to do; then it moves what is missing, several images at a time, and returns a `Migration`. A target that has the digest already is skipped. What several images share is sent once, and mounted where a registry can.\n\nWith a `journal`, what was under way when the process was killed is known to the next call with the same sources and target: half-written content in the namespace is kept by a lease, whose id is in the journal and which expires after 24 h. The journal is never trusted for what a target holds. Two calls cannot use one journal at the same time.\n\nA Docker Engine tells the sizes of its layers only by an export, so its images are planned by the size that it lists.",
     examples: &[
         Example::gives("migrate(#{ from: \"containerd:\", include: \"busybox\", to: `${REGISTRY}/moved` }).total", "1"),
         Example::gives(
@@ -331,6 +332,12 @@ fn source(call: &Call<'_>, options: &Options, item: &Dynamic) -> Result<(String,
     }
     if let Some(node) = item.read_lock::<NodeObject>() {
         return Ok((format!("containerd:{}", At::seen_from(here, node.place())), None));
+    }
+    if let Some(image) = item.read_lock::<DockerImageObject>() {
+        return Ok((image.endpoint().to_string(), None));
+    }
+    if let Some(docker) = item.read_lock::<DockerObject>() {
+        return Ok((docker.images(), None));
     }
     let object = call.session().catalog().and_then(|catalog| catalog.object_of(item)?.name_of(item));
     match object {
