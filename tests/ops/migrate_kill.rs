@@ -3,6 +3,7 @@
 //! `CTRSH_KILLS` says at how many moments of each route; the suite takes a few, a thorough run 60.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -32,6 +33,9 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     ]
 }
 
+/// The digests of images, by repository.
+type Digests = HashMap<String, String>;
+
 /// How images of one route get to fresh targets, and what is there.
 struct Route<'a> {
     env: &'a Env,
@@ -43,9 +47,9 @@ struct Route<'a> {
     /// Names a target that nothing was sent to yet.
     target: Box<dyn Fn(usize) -> String + 'a>,
     /// Returns the digests at a target, by repository within the fleet.
-    digests: Box<dyn Fn(&str) -> HashMap<String, String> + 'a>,
+    digests: Box<dyn Fn(&str) -> Digests + 'a>,
     /// What they have to be.
-    expected: HashMap<String, String>,
+    expected: Digests,
 }
 
 impl Route<'_> {
@@ -104,17 +108,21 @@ impl Route<'_> {
             assert_eq!((self.digests)(&to), self.expected, "{shown}");
             assert_eq!(self.finish(&to, &journal), (0, 0), "{shown}");
         }
-        println!("{}: {kills} kills, {early} of them before the end, {IMAGES} images, {:?} whole", self.from, length);
+        let told = format!(
+            "{}: {kills} kills, {early} of them before the end, {IMAGES} images, {length:?} whole\n",
+            self.from
+        );
+        std::io::stderr().write_all(told.as_bytes()).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(3600));
     }
 }
 
-fn expected(fleet: &Fleet) -> HashMap<String, String> {
+fn expected(fleet: &Fleet) -> Digests {
     fleet.images.iter().map(|member| (member.repository.clone(), member.digest.clone())).collect()
 }
 
 /// Asks a registry for the digests of the fleet below a path.
-fn in_registry(env: &Env, fleet: &Fleet, base: &str) -> HashMap<String, String> {
+fn in_registry(env: &Env, fleet: &Fleet, base: &str) -> Digests {
     let client = Client::new(Config::default());
     let grant = ctrsh::grant::Grant::new(ctrsh::grant::Allow::all(), tokio_util::sync::CancellationToken::new());
     env.block_on(async {
@@ -132,7 +140,7 @@ fn in_registry(env: &Env, fleet: &Fleet, base: &str) -> HashMap<String, String> 
 }
 
 /// Asks ctr for the digests of the images of a namespace, after it has checked that their content is whole.
-fn in_namespace(daemon: &Daemon, namespace: &str) -> HashMap<String, String> {
+fn in_namespace(daemon: &Daemon, namespace: &str) -> Digests {
     let ctr = |arguments: &[&str]| {
         let mut command = std::process::Command::new("ctr");
         Output::of(command.arg("-a").arg(daemon.socket()).args(["-n", namespace]).args(arguments)).ok()

@@ -188,7 +188,7 @@ fn used<'a>(held: &'a Holdings, groups: &[Group<'a>]) -> BTreeMap<&'a Digest, &'
         let stands = |group: &&Group<'_>| base.as_ref().is_some_and(|base| group.tops.contains(base));
         let mut users: Vec<&Group<'_>> = groups.iter().filter(called).collect();
         // Images may have the same layers; the one that the container names is the one.
-        if !users.iter().any(|group| stands(group)) {
+        if !users.iter().any(&stands) {
             users.extend(groups.iter().filter(stands));
         }
         used.extend(users.into_iter().map(|group| (group.target, container.id.as_str())));

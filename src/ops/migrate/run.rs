@@ -352,18 +352,12 @@ impl Operation for Migrate {
             verify(&ctx, ended.collect(), &options, journal.as_deref()).await?;
         }
         let mut report = Report { outcomes: outcomes.into_iter().flatten().collect(), millis: 0 };
-        if options.verify && stop.is_none() {
-            if !options.keep_going
-                && let Some(bad) = report.outcomes.iter().find(|outcome| outcome.state == State::Failed)
-            {
-                let message = bad.failure.as_ref().map_or("", |(_, message, _)| message.as_str());
-                stop = Some(Error::Conflict {
-                    what: "target",
-                    name: bad.target.clone(),
-                    state: message.to_owned(),
-                    cure: None,
-                });
-            }
+        if stop.is_none()
+            && !options.keep_going
+            && let Some(bad) = report.outcomes.iter().find(|outcome| outcome.state == State::Failed)
+        {
+            let state = bad.failure.as_ref().map_or_else(String::new, |(_, message, _)| message.clone());
+            stop = Some(Error::Conflict { what: "target", name: bad.target.clone(), state, cure: None });
         }
         if let Some(keeper) = keeper {
             keeper.end().await?;
