@@ -11,6 +11,7 @@ use crate::harness::{Env, pure, trial};
 use crate::ops::stage::Stage;
 
 mod image_report;
+mod movement;
 mod prune;
 
 /// The tests of a ready script.
@@ -24,7 +25,11 @@ struct Tested {
 
 /// One line a ready script: a script without one fails the suite.
 const TESTED: &[Tested] = &[
+    Tested { name: "bundle", real: movement::bundle_real, dry: movement::bundle_dry },
+    Tested { name: "docker-to-containerd", real: movement::docker_real, dry: movement::docker_dry },
     Tested { name: "image-report", real: image_report::real, dry: image_report::dry },
+    Tested { name: "mirror", real: movement::mirror_real, dry: movement::mirror_dry },
+    Tested { name: "node-to-node", real: movement::nodes_real, dry: movement::nodes_dry },
     Tested { name: "prune", real: prune::real, dry: prune::dry },
 ];
 
@@ -64,7 +69,9 @@ fn complete() {
     for script in library::SCRIPTS {
         let (summary, manual) = (script.summary(), script.manual());
         assert!(summary.ends_with('.') && summary.chars().count() < 120, "{}: {summary}", script.name);
-        assert!(manual.contains(&format!("\nctrsh std/{} ", script.name)), "{}: no usage", script.name);
+        let usage = format!(" std/{} ", script.name);
+        let used = manual.lines().any(|line| line.starts_with("ctrsh ") && line.contains(&usage));
+        assert!(used, "{}: no usage", script.name);
         assert!(manual.contains("\nAccess: "), "{}: no access", script.name);
     }
 }

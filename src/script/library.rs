@@ -25,7 +25,8 @@ macro_rules! scripts {
 }
 
 /// All of them, by name.
-pub const SCRIPTS: &[Script] = scripts!["image-report", "prune"];
+pub const SCRIPTS: &[Script] =
+    scripts!["bundle", "docker-to-containerd", "image-report", "mirror", "node-to-node", "prune"];
 
 /// What the page of the ready scripts says before it comes to them.
 const INTRODUCTION: &str = "\

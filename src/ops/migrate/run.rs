@@ -426,6 +426,19 @@ async fn current(ctx: &Context, target: &Endpoint, options: &registry::Options) 
     }
 }
 
+/// Returns whether the target has the name for what a planned copy would bring, though maybe not all of its content.
+async fn is_there(ctx: &Context, target: &Endpoint, copy: &Copy, options: &Options) -> Result<bool> {
+    match (copy.found(), target) {
+        (None, _) => Ok(false),
+        (Some((_, None)), _) => Ok(true),
+        // A registry was asked by the plan.
+        (Some(_), Endpoint::Registry(_)) => Ok(false),
+        (Some((root, Some(_))), target) => {
+            Ok(current(ctx, target, &options.copy.registry).await?.as_ref() == Some(&root.digest))
+        }
+    }
+}
+
 /// Looks at one image and its target.
 async fn look(ctx: &Context, item: Item, options: &Options, past: &Past) -> Result<(Work, Vec<crate::ops::Effect>)> {
     let registry = &options.copy.registry;
@@ -454,10 +467,7 @@ async fn look(ctx: &Context, item: Item, options: &Options, past: &Past) -> Resu
                 (Some(digest), None) => Found::Present(digest),
                 (digest, _) => {
                     let bytes = graph.map_or(0, |graph| graph.size());
-                    let there = match (&item.target, &digest) {
-                        (Endpoint::Registry(_), _) | (_, None) => false,
-                        (target, digest) => current(ctx, target, registry).await? == *digest,
-                    };
+                    let there = is_there(ctx, &item.target, &copy, options).await?;
                     Found::Lacking { digest, bytes, there, copy: Some(Box::new(copy)) }
                 }
             };
@@ -547,7 +557,7 @@ impl Run {
                     None => {
                         let mut copy = item.copy(&self.options);
                         copy.plan(&self.ctx.planning()).await?;
-                        there |= copy.found().is_some_and(|(_, graph)| graph.is_none());
+                        there = is_there(&self.ctx, &item.target, &copy, &self.options).await?;
                         copy
                     }
                 };
