@@ -2,7 +2,7 @@
 
 use crate::grant::{Access, Refused};
 use crate::kind::{BoxFailure, Failure, Kind};
-use crate::{containerd, docker, oci};
+use crate::{containerd, docker, oci, registry};
 
 /// What every operation returns.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -97,6 +97,20 @@ pub enum Error {
         /// What is missing.
         missing: String,
     },
+    /// A registry does not do what was asked of it, for anyone or for this user.
+    #[error("{registry} does not {what}: {reason}")]
+    Unsupported {
+        /// The registry.
+        registry: String,
+        /// What it does not do, as the rest of a sentence.
+        what: &'static str,
+        /// What it said, or what stands against it.
+        reason: String,
+        /// What kind of failure that is.
+        kind: Kind,
+        /// What to do about it.
+        cure: String,
+    },
     /// A local file could not be used.
     #[error("{attempted} {path}: {source}")]
     File {
@@ -180,6 +194,7 @@ impl Failure for Error {
             Self::Conflict { .. } => Kind::Conflict,
             Self::Argument { .. } => Kind::Usage,
             Self::Incomplete { .. } => Kind::Integrity,
+            Self::Unsupported { kind, .. } => *kind,
             Self::Timeout { .. } => Kind::Timeout,
             Self::File { source, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => Kind::NotFound,
@@ -204,6 +219,7 @@ impl Failure for Error {
             Self::AlreadyExists { cure, .. } | Self::Conflict { cure, .. } | Self::Argument { cure, .. } => {
                 cure.clone()
             }
+            Self::Unsupported { cure, .. } => Some(cure.clone()),
             Self::Incomplete { .. } => Some("pull it again for the platforms that are needed".into()),
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("run it as a user who may, most often root".into())
@@ -237,6 +253,12 @@ impl From<BoxFailure> for Error {
 
 impl From<containerd::Error> for Error {
     fn from(error: containerd::Error) -> Self {
+        BoxFailure::from(error).into()
+    }
+}
+
+impl From<registry::Error> for Error {
+    fn from(error: registry::Error) -> Self {
         BoxFailure::from(error).into()
     }
 }

@@ -227,7 +227,7 @@ async fn choose(
     }
 }
 
-fn no_platform(matcher: &Matcher, index: &Descriptor, manifests: &[Descriptor]) -> Error {
+pub(super) fn no_platform(matcher: &Matcher, index: &Descriptor, manifests: &[Descriptor]) -> Error {
     let mut present: Vec<String> = manifests
         .iter()
         .filter_map(|d| d.platform.as_ref())

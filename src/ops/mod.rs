@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::containerd;
 use crate::grant::{Access, Grant};
-use crate::registry;
 
 pub mod container;
 pub mod copy;
@@ -31,6 +30,7 @@ pub mod overlay;
 pub mod plan;
 pub mod policy;
 pub mod progress;
+pub mod registry;
 pub mod task;
 pub mod undo;
 pub mod unpack;
@@ -110,7 +110,7 @@ pub struct Context {
 #[derive(Clone)]
 pub struct Shared {
     /// Speaks to registries.
-    pub registry: registry::Client,
+    pub registry: crate::registry::Client,
     /// Shows progress and plans.
     pub progress: Arc<dyn Progress>,
     /// Asks the user.
@@ -277,7 +277,7 @@ impl Context {
 
     /// Returns the client for registries.
     #[must_use]
-    pub fn registry(&self) -> &registry::Client {
+    pub fn registry(&self) -> &crate::registry::Client {
         &self.shared.registry
     }
 

@@ -17,6 +17,11 @@ use super::{Config, Result};
 pub(super) struct Logins(Mutex<HashMap<url::Origin, Arc<Login>>>);
 
 impl Logins {
+    /// Forgets what is known, so that changed credentials are looked up again.
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(super) fn of(&self, origin: url::Origin) -> Arc<Login> {
         Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(origin).or_default())
     }

@@ -6,12 +6,12 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
 
 use super::hosts::Capability;
-use super::session::Foreign;
+use super::session::{Call, Foreign};
 use super::transport::Reply;
 use super::{Error, Repository, Result};
 use crate::kind::BoxFailure;
 use crate::oci::store::BlobReader;
-use crate::oci::{self, Descriptor, Digest};
+use crate::oci::{self, Descriptor, Digest, Hasher};
 
 impl Repository {
     /// Returns whether the repository has a blob.
@@ -48,6 +48,35 @@ impl Repository {
             Some(start) => self.read(reply, descriptor, start),
             // It began somewhere else than it was asked to: nothing of that can be used.
             None => self.read(self.ask_blob(descriptor, 0).await?, descriptor, 0),
+        }
+    }
+
+    /// Reads a short blob whole, such as an image's config, and checks that it has its digest.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the registry does not have it; [`Error::Document`] when it is longer than the limit or its
+    /// bytes are others.
+    pub async fn blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Bytes> {
+        let subject = || self.named(descriptor.digest.as_str());
+        if descriptor.size > limit {
+            return Err(size(subject(), limit, descriptor.size));
+        }
+        let path = format!("blobs/{}", descriptor.digest);
+        let mut again = true;
+        loop {
+            let call = Call { whole: Some(limit), download: true, ..self.call(Method::GET, Capability::Pull, &path) };
+            let bytes = self.send(call).await.map_err(|e| e.about(subject))?.reply.body;
+            let mut hasher = Hasher::new(descriptor.digest.algorithm());
+            hasher.update(&bytes);
+            let actual = hasher.finish();
+            if actual == descriptor.digest {
+                return Ok(bytes);
+            }
+            // As with a manifest: they may have been damaged on the way.
+            if !std::mem::take(&mut again) {
+                let (expected, actual) = (descriptor.digest.to_string(), actual.to_string());
+                return Err(oci::Error::Mismatch { subject: subject(), expected, actual }.into());
+            }
         }
     }
 

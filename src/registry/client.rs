@@ -21,9 +21,9 @@ use crate::oci::store::Origin;
 /// connections, back-off and the memory of what registries hold are shared by all that is made from it.
 #[derive(Debug, Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Clients with other settings for one registry, so that a loop with options keeps its connections.
-    variants: Arc<Mutex<HashMap<(String, Options), Client>>>,
+    pub(super) variants: Arc<Mutex<HashMap<(String, Options), Client>>>,
 }
 
 /// What one call may set for its registry beside what is configured.
@@ -122,13 +122,15 @@ impl Registry {
         &self.session.registry
     }
 
-    /// Makes sure that a registry answers there and takes the credentials (distribution-spec, end-1).
+    /// Makes sure that a registry answers there and takes the credentials (distribution-spec, end-1). Returns whether it
+    /// asked for any.
     ///
     /// # Errors
     /// Whatever keeps it from answering; of kind `unauthorized` when the credentials are wrong or missing.
-    pub async fn ping(&self) -> Result<()> {
+    pub async fn ping(&self) -> Result<bool> {
         // The base itself; Docker's registry answers only with the slash.
-        self.get(Target::Path(String::new(), Vec::new()), Vec::new(), None).await.map(drop)
+        let done = self.get(Target::Path(String::new(), Vec::new()), Vec::new(), None).await?;
+        Ok(done.reply.authenticated)
     }
 
     pub(super) async fn get(&self, target: Target, scopes: Vec<String>, whole: Option<u64>) -> Result<Done> {

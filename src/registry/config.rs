@@ -112,10 +112,12 @@ pub struct Limits {
     pub requests: usize,
     /// How many requests begin within a second. Without it, as many as come.
     pub rate: Option<f64>,
+    /// How many names of a list are asked for at once. Docker's registry refuses more than 1000.
+    pub page: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { downloads: 16, requests: 32, rate: None }
+        Self { downloads: 16, requests: 32, rate: None, page: 1000 }
     }
 }

@@ -86,9 +86,23 @@ pub(super) async fn find(config: &Config, host: &str) -> Result<Option<Credentia
     if let Some(given) = config.credentials.get(name) {
         return Ok(Some(given.clone()));
     }
+    stored(config, name).await
+}
+
+/// Returns what Docker's file calls a registry. Docker Hub's entry is the address of an interface that is long gone
+/// (docker/cli, cli/config).
+pub(super) fn server(host: &str) -> String {
+    match key(host) {
+        "docker.io" => "https://index.docker.io/v1/".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Finds the credentials that Docker's file and its helpers have for a host.
+pub(super) async fn stored(config: &Config, host: &str) -> Result<Option<Credential>> {
     let Some(path) = config.docker_config.clone() else { return Ok(None) };
-    // Docker Hub's entry is the address of an interface that is long gone (docker/cli, cli/config).
-    let server = if name == "docker.io" { "https://index.docker.io/v1/".to_owned() } else { name.to_owned() };
+    let name = key(host);
+    let server = server(name);
     let limit = config.timeouts.helper;
     let fail = |reason: String| Error::Credentials { host: name.to_owned(), reason };
     let (answer, asked) = oneshot::channel();
@@ -104,7 +118,7 @@ pub(super) async fn find(config: &Config, host: &str) -> Result<Option<Credentia
     }
 }
 
-fn gave_up(limit: Duration) -> String {
+pub(super) fn gave_up(limit: Duration) -> String {
     format!("the credential helper did not answer within {}", humantime::format_duration(limit))
 }
 

@@ -123,6 +123,14 @@ pub enum Error {
         /// What went wrong, and where.
         reason: String,
     },
+    /// Credentials could not be kept or forgotten.
+    #[error("cannot change the credentials for {host}: {reason}")]
+    Keeping {
+        /// The registry.
+        host: String,
+        /// What went wrong, and where.
+        reason: String,
+    },
     /// A file of the hosts folder that cannot be used.
     #[error("{} cannot be used: {reason}", path.display())]
     Hosts {
@@ -240,9 +248,11 @@ impl Failure for Error {
             Self::Silent { .. } => Kind::Timeout,
             Self::NotFound { .. } => Kind::NotFound,
             Self::Realm { .. } | Self::Credentials { .. } => Kind::Unauthorized,
-            Self::NotARegistry { .. } | Self::Hosts { .. } | Self::Certificate { .. } | Self::SetUp { .. } => {
-                Kind::Usage
-            }
+            Self::NotARegistry { .. }
+            | Self::Keeping { .. }
+            | Self::Hosts { .. }
+            | Self::Certificate { .. }
+            | Self::SetUp { .. } => Kind::Usage,
             Self::NoHost { .. } => Kind::Usage,
             Self::Detour { .. } | Self::Nonsense { .. } => Kind::Internal,
             Self::Length { .. } => Kind::Integrity,
@@ -276,7 +286,7 @@ impl Failure for Error {
                 .into(),
             ),
             Self::Answer(answer) if matches!(answer.status.as_u16(), 401 | 403) => Some(if answer.authenticated {
-                "these credentials are not enough for this repository".into()
+                "these credentials are wrong, or not enough for what was asked".into()
             } else {
                 "give a user and password, or log in first".into()
             }),

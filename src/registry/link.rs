@@ -1,25 +1,44 @@
 //! The next page of a list (RFC 8288, as distribution-spec uses it).
 
+use std::collections::HashSet;
+
+use url::Url;
+
 use super::Result;
 use super::session::{Done, Place};
 
-/// Returns the address of the next page, if the answer names one.
-///
-/// # Errors
-/// [`Error::Detour`](super::Error::Detour) when it is on another host: a list goes on where it began.
-pub(super) fn next(done: &Done) -> Result<Option<Place>> {
-    let Some(target) = done.reply.headers().get_all("link").iter().filter_map(|v| v.to_str().ok()).find_map(parse)
-    else {
-        return Ok(None);
-    };
-    let place = done.place(target)?;
-    if place.url.origin() != done.reply.url.origin() {
-        return Err(done.reply.detour(&place.url, "the next page of a list must be on the same host"));
+/// How many pages of a list are read: a list without an end is somebody's trick.
+const MAX_PAGES: usize = 10_000;
+
+/// The pages of one list, as far as they were read.
+#[derive(Debug, Default)]
+pub(super) struct Pages(HashSet<Url>);
+
+impl Pages {
+    /// Returns the address of the page that follows an answer, if it names one.
+    ///
+    /// # Errors
+    /// [`Error::Detour`](super::Error::Detour) when it is on another host: a list goes on where it began.
+    /// [`Error::Nonsense`](super::Error::Nonsense) when the list runs in a circle or without an end.
+    pub(super) fn after(&mut self, done: &Done) -> Result<Option<Place>> {
+        let mut links = done.reply.headers().get_all("link").iter().filter_map(|value| value.to_str().ok());
+        let Some(target) = links.find_map(parse) else { return Ok(None) };
+        let place = done.place(target)?;
+        if place.url.origin() != done.reply.url.origin() {
+            return Err(done.reply.detour(&place.url, "the next page of a list must be on the same host"));
+        }
+        self.0.insert(done.reply.url.clone());
+        if place.url == done.reply.url {
+            return Err(done.reply.nonsense("the next page is the page itself"));
+        }
+        if self.0.contains(&place.url) {
+            return Err(done.reply.nonsense("the next page is one that came before"));
+        }
+        if self.0.len() >= MAX_PAGES {
+            return Err(done.reply.nonsense("the list has no end"));
+        }
+        Ok(Some(place))
     }
-    if place.url == done.reply.url {
-        return Err(done.reply.nonsense("the next page is the page itself"));
-    }
-    Ok(Some(place))
 }
 
 /// Returns the target of the header's link with `rel="next"`.

@@ -19,6 +19,7 @@ mod client;
 mod connect;
 mod error;
 mod hosts;
+mod keeper;
 mod link;
 mod manifests;
 mod pace;
@@ -36,6 +37,7 @@ pub use client::{Client, Options, Registry, Repository};
 pub use config::Config;
 pub use credentials::{Credential, Secret};
 pub use error::{Answer, Error};
+pub use keeper::Keeper;
 pub use store::RegistryStore;
 pub use uploads::{Upload, Writer};
 

@@ -5,12 +5,10 @@ use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 
 use super::hosts::Capability;
+use super::link::Pages;
 use super::session::{Call, Target};
-use super::{Error, Repository, Result, link};
+use super::{Error, Repository, Result};
 use crate::oci::{Descriptor, Digest, Index, MediaType, Parsed, manifest};
-
-/// How many pages of referrers are read.
-const MAX_PAGES: usize = 1000;
 
 impl Repository {
     /// Lists what refers to a manifest, of one artifact type or of all.
@@ -35,31 +33,31 @@ impl Repository {
     async fn listed(&self, digest: &Digest, artifact_type: Option<&str>) -> Result<Option<Vec<Descriptor>>> {
         let query = artifact_type.map(|wanted| ("artifactType", wanted.to_owned()));
         let mut target = Target::Path(format!("{}/referrers/{digest}", self.name()), query.into_iter().collect());
-        let mut all = Vec::new();
-        for page in 0..MAX_PAGES {
+        let (mut all, mut pages, mut first) = (Vec::new(), Pages::default(), true);
+        loop {
             let whole = Some(manifest::MAX_SIZE);
             let call = Call { target, whole, ..self.call(Method::GET, Capability::Referrers, "") };
             let done = match self.send(call).await {
                 Ok(done) => done,
-                Err(Error::Answer(a)) if page == 0 && matches!(a.status.as_u16(), 400 | 404 | 405) => return Ok(None),
+                Err(Error::Answer(a)) if first && matches!(a.status.as_u16(), 400 | 404 | 405) => return Ok(None),
                 // A page of the web where the list should be: a registry that is too old to know the path.
-                Err(Error::NotARegistry { .. }) if page == 0 => return Ok(None),
+                Err(Error::NotARegistry { .. }) if first => return Ok(None),
                 Err(error) => return Err(error),
             };
             let media_type = done.reply.header(CONTENT_TYPE.as_str()).map(MediaType::parse);
             if media_type != Some(MediaType::OciIndex) {
                 return Ok(None);
             }
-            let next = link::next(&done)?;
+            let next = pages.after(&done)?;
             let index: Index = serde_json::from_slice(&done.reply.body)
                 .map_err(|_| done.reply.nonsense("it is not an index of referrers"))?;
             all.extend(index.manifests);
             match next {
                 Some(place) => target = Target::Named(place),
-                None => break,
+                None => return Ok(Some(all)),
             }
+            first = false;
         }
-        Ok(Some(all))
     }
 
     /// Reads the index that stands in for a list.

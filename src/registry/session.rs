@@ -28,7 +28,7 @@ const MAX_CHALLENGES: usize = 2;
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     transport: Transport,
-    logins: Logins,
+    pub(super) logins: Logins,
     pub(super) presence: Presence,
     hosts: Mutex<HashMap<String, Arc<[Arc<Endpoint>]>>>,
     /// Which of the hosts that may fall back to plain HTTP do so, once that is known.
@@ -198,6 +198,11 @@ impl Session {
             hosts = again;
             retry += 1;
         }
+    }
+
+    /// Returns the part of a query that says how long the pages of a list may be.
+    pub(super) fn page(&self) -> (&'static str, String) {
+        ("n", self.shared.config.limits.page.to_string())
     }
 
     async fn sleep(&self, delay: std::time::Duration) -> Result<()> {

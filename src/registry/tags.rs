@@ -4,15 +4,12 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::hosts::Capability;
+use super::link::Pages;
 use super::session::{Call, Done, Target};
-use super::{Registry, Repository, Result, link};
+use super::{Registry, Repository, Result};
 
-/// How many names are asked for at once.
-const PAGE: &str = "1000";
 /// The longest page that is read.
 const MAX_PAGE: u64 = 8 << 20;
-/// How many pages are read: a list without an end is somebody's trick.
-const MAX_PAGES: usize = 10_000;
 
 impl Repository {
     /// Lists the tags of the repository, in the registry's order.
@@ -24,20 +21,19 @@ impl Repository {
         struct Tags {
             tags: Option<Vec<String>>,
         }
-        let mut all = Vec::new();
-        let mut target = Target::Path(format!("{}/tags/list", self.name()), vec![("n", PAGE.to_owned())]);
-        for _ in 0..MAX_PAGES {
+        let (mut all, mut pages) = (Vec::new(), Pages::default());
+        let mut target = Target::Path(format!("{}/tags/list", self.name()), vec![self.session.page()]);
+        loop {
             let call = Call { target, whole: Some(MAX_PAGE), ..self.call(Method::GET, Capability::Resolve, "") };
             let done = self.send(call).await.map_err(|e| e.about(|| self.locator().to_owned()))?;
-            let next = link::next(&done)?;
+            let next = pages.after(&done)?;
             let page: Tags = read(&done)?;
             all.extend(page.tags.unwrap_or_default());
             match next {
                 Some(place) => target = Target::Named(place),
-                None => break,
+                None => return Ok(all),
             }
         }
-        Ok(all)
     }
 }
 
@@ -51,19 +47,18 @@ impl Registry {
         struct Catalog {
             repositories: Option<Vec<String>>,
         }
-        let mut all = Vec::new();
-        let mut target = Target::Path("_catalog".to_owned(), vec![("n", PAGE.to_owned())]);
-        for _ in 0..MAX_PAGES {
+        let (mut all, mut pages) = (Vec::new(), Pages::default());
+        let mut target = Target::Path("_catalog".to_owned(), vec![self.session.page()]);
+        loop {
             let done = self.get(target, vec!["registry:catalog:*".to_owned()], Some(MAX_PAGE)).await?;
-            let next = link::next(&done)?;
+            let next = pages.after(&done)?;
             let page: Catalog = read(&done)?;
             all.extend(page.repositories.unwrap_or_default());
             match next {
                 Some(place) => target = Target::Named(place),
-                None => break,
+                None => return Ok(all),
             }
         }
-        Ok(all)
     }
 }
 

@@ -100,7 +100,8 @@ pub(super) struct Reply {
     pub(super) direct: bool,
     action: String,
     host: String,
-    authenticated: bool,
+    /// Whether credentials were sent.
+    pub(super) authenticated: bool,
     cancel: CancellationToken,
     stall: Duration,
     _place: Option<OwnedSemaphorePermit>,

@@ -54,6 +54,11 @@ impl Options {
         self.bad(key, format!("must be {wanted}, not {}", value.type_name()))
     }
 
+    /// Leaves options out that were read already.
+    pub fn forget(&mut self, keys: &[&'static str]) {
+        self.map.retain(|key, _| !keys.contains(&key.as_str()));
+    }
+
     /// Takes any value.
     #[must_use]
     pub fn any(&self, key: &'static str) -> Option<Dynamic> {

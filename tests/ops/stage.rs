@@ -123,7 +123,8 @@ pub fn place(socket: &str, namespace: &str) -> Place {
 }
 
 fn context(env: &Env, namespace: &str, folder: &std::path::Path, allow: Allow) -> Context {
-    context_with(env, namespace, folder, allow, Config::default())
+    let docker_config = Some(folder.join("docker/config.json"));
+    context_with(env, namespace, folder, allow, Config { docker_config, ..Config::default() })
 }
 
 fn context_with(env: &Env, namespace: &str, folder: &std::path::Path, allow: Allow, registry: Config) -> Context {

@@ -12,6 +12,7 @@ pub mod node;
 pub mod output;
 pub mod process;
 pub mod program;
+pub mod registry;
 pub mod task;
 
 use crate::script::catalog::Catalog;
@@ -23,6 +24,7 @@ pub fn catalog() -> Catalog {
     node::register(&mut catalog);
     image::register(&mut catalog);
     docker::register(&mut catalog);
+    registry::register(&mut catalog);
     namespace::register(&mut catalog);
     disk::register(&mut catalog);
     batch::register(&mut catalog);
