@@ -53,6 +53,13 @@ fn a_page_elsewhere(env: &Env) {
         let next = format!("</v2/{}/tags/list?n=1000>; rel=\"next\"", repository.name());
         proxy.fault("GET", "/tags/list", 1, page(&["a"], &next));
         check_message(&repository.tags().await.unwrap_err(), &["the page itself"]);
+        // A list that runs in a circle has an end all the same.
+        let link = |last: &str| format!("</v2/{}/tags/list?last={last}>; rel=\"next\"", repository.name());
+        proxy.fault("GET", "/tags/list?n=", 1, page(&["a"], &link("a")));
+        proxy.fault("GET", "last=a", 99, page(&["b"], &link("b")));
+        proxy.fault("GET", "last=b", 99, page(&["c"], &link("a")));
+        check_message(&repository.tags().await.unwrap_err(), &["one that came before"]);
+        assert_eq!(proxy.count("GET", "last="), 2);
         proxy.fault("GET", "/tags/list", 1, Fault::Answer(200, vec![], "[]".into()));
         check_message(&repository.tags().await.unwrap_err(), &["not the list"]);
         assert!(other.log().is_empty());
@@ -70,7 +77,8 @@ fn repositories(env: &Env) {
     });
 }
 
-async fn artifact(repository: &Repository, subject: &Descriptor, artifact_type: &str) -> Descriptor {
+/// Pushes a manifest that refers to another.
+pub async fn artifact(repository: &Repository, subject: &Descriptor, artifact_type: &str) -> Descriptor {
     let empty = json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::sha256(b"{}"), "size": 2 });
     let upload = repository.upload().await.unwrap();
     let descriptor: Descriptor = serde_json::from_value(empty.clone()).unwrap();

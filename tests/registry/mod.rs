@@ -3,10 +3,12 @@
 mod auth;
 mod faults;
 mod lists;
+mod login;
 mod mirrors;
 mod pull;
 mod push;
 mod support;
+mod verbs;
 
 use libtest_mimic::Trial;
 
@@ -14,6 +16,15 @@ use crate::harness::Env;
 
 /// The tests of the registry client.
 pub fn trials(env: &Env) -> Vec<Trial> {
-    let areas = [pull::trials, push::trials, lists::trials, auth::trials, mirrors::trials, faults::trials];
+    let areas = [
+        pull::trials,
+        push::trials,
+        lists::trials,
+        verbs::trials,
+        auth::trials,
+        login::trials,
+        mirrors::trials,
+        faults::trials,
+    ];
     areas.into_iter().flat_map(|trials| trials(env)).collect()
 }
