@@ -53,6 +53,8 @@ struct Scene {
     digest: String,
 }
 
+/// Pushes an image of a size that no other test has: a daemon takes a blob over from another namespace, and nothing would
+/// be asked of the registry.
 fn scene(env: &Env, size: u32) -> Scene {
     let pushed = env.pushed(Kind::Big(size), "faults");
     let proxy = env.block_on(FaultProxy::start(&env.registry()));
@@ -68,7 +70,7 @@ fn pull(scene: &Scene) -> ctrsh::ops::Result<ctrsh::containerd::images::Image> {
 }
 
 fn pulls(env: &Env) {
-    let scene = scene(env, 3);
+    let scene = scene(env, 5);
     let before = scene.stage.leftovers();
     let mut cells = 0;
     let all = [
@@ -127,7 +129,7 @@ fn pulls(env: &Env) {
 }
 
 fn lasting(env: &Env) {
-    let scene = scene(env, 4);
+    let scene = scene(env, 6);
     let before = scene.stage.leftovers();
     let html = || Fault::Answer(200, vec![("content-type", "text/html".into())], "<html>hello</html>".into());
     for (part, fault, kind) in [
@@ -152,7 +154,7 @@ fn lasting(env: &Env) {
 }
 
 fn pushes(env: &Env) {
-    let scene = scene(env, 2);
+    let scene = scene(env, 7);
     pull(&scene).unwrap();
     let mut cells = 0;
     for (method, part) in [("POST", "/uploads/"), ("PUT", "/uploads/"), ("PUT", "/manifests/"), ("HEAD", "/blobs/")] {

@@ -181,7 +181,7 @@ fn ctrl_c_keeps_the_prompt(env: &Env) {
 fn ctrl_c_ends_a_stalled_pull(env: &Env) {
     let namespace = env.namespace("shell");
     // Its second layer is in no other namespace, from which the daemon would take it.
-    let kind = Kind::Big(3);
+    let kind = Kind::Big(10);
     let image = env.image(kind);
     let reference = env.pushed(kind, "shell");
     let proxy = env.block_on(FaultProxy::start(&env.registry()));

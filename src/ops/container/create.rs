@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::DateTime;
+use tokio::sync::oneshot;
 
 use super::host::facts;
 use super::rootfs::user_files;
@@ -181,10 +182,10 @@ impl Operation for Create {
         if self.options.spec.rootfs.is_some() {
             let spec = self.build(ctx, &self.options.spec, &host_users(&self.options.spec))?;
             let record = self.record(Some(spec), String::new());
-            return match ctx.client().await?.containers().create(&record).await {
-                Err(error) if error.is_already_exists() => Err(self.taken()),
-                other => Ok(other?),
-            };
+            let mut undo = Undo::new(ctx.debts());
+            let made = self.write(&ctx.client().await?, record, &mut undo).await?;
+            undo.forget();
+            return Ok(made);
         }
         let Some((_, Some((manifest, config)))) = &self.found else {
             return Err(Error::not_found("image", &self.image, []));
@@ -219,10 +220,7 @@ impl Operation for Create {
             .unwrap_or_else(|error| UserFiles::Unreadable(error.to_string()));
         let spec = self.build(ctx, &self.options.spec, &users)?;
         let record = self.record(Some(spec), snapshotter);
-        let made = match client.containers().create(&record).await {
-            Err(error) if error.is_already_exists() => return Err(self.taken()),
-            other => other?,
-        };
+        let made = self.write(client, record, &mut undo).await?;
         undo.forget();
         leased.release().await?;
         Ok(made)
@@ -230,6 +228,28 @@ impl Operation for Create {
 }
 
 impl Create {
+    /// Writes the record, in a task of its own: a request that is dropped half way may be carried out all the same, and
+    /// whoever takes it back has to know.
+    async fn write(&self, client: &Client, record: Container, undo: &mut Undo) -> Result<Container> {
+        let (tell, told) = oneshot::channel();
+        let (undoing, id) = (client.undoing().containers(), record.id.clone());
+        undo.push(async move {
+            if told.await == Ok(true) {
+                let _ = undoing.delete(&id).await;
+            }
+        });
+        let maker = client.containers();
+        let making = tokio::spawn(async move {
+            let made = maker.create(&record).await;
+            let _ = tell.send(made.is_ok());
+            made
+        });
+        match making.await.map_err(|_| Error::Cancelled)? {
+            Err(error) if error.is_already_exists() => Err(self.taken()),
+            other => Ok(other?),
+        }
+    }
+
     /// Says whose the snapshot is that has the container's id already.
     async fn occupied(&self, ctx: &Context, snapshotter: &str) -> Error {
         match super::get(ctx, &self.id).await {

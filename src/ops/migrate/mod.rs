@@ -5,6 +5,9 @@
 //! at a time, and writes each change of state to a journal first.
 
 mod journal;
+mod keeper;
+mod look;
+mod options;
 mod progress;
 mod report;
 mod run;
@@ -15,8 +18,9 @@ mod target;
 use chrono::{DateTime, Utc};
 
 pub use journal::Identity;
+pub use options::{Item, Options, Shard};
 pub use report::{Outcome, Report, State};
-pub use run::{Item, Migrate, Options, Shard};
+pub use run::Migrate;
 pub use select::{Filters, Pattern, range, version};
 pub use source::Source;
 pub use target::{Destination, default_name, fill, target};

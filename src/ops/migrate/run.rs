@@ -1,8 +1,6 @@
 //! Carrying a migration out: what each target lacks, and then as many images at a time as there are jobs.
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,95 +10,23 @@ use rand::Rng;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
-use super::Candidate;
-use super::journal::{self, Event, Identity, Journal, Last, Line, Past};
+use super::journal::{self, Event, Journal, Last, Line, Past};
+use super::keeper::Keeper;
+use super::look::{is_there, look, need, verify};
+use super::options::{Item, Options};
 use super::progress::Whole;
 use super::report::{Outcome, Report, State, size};
-use crate::containerd::Labels;
-use crate::containerd::images::Deletion;
-use crate::grant::Access;
 use crate::kind::{Failure, Kind};
-use crate::layout::LayoutFolder;
 use crate::oci::Digest;
-use crate::oci::store::ImageSource;
-use crate::ops::image::{Copy, CopyOptions, Endpoint};
-use crate::ops::lease;
+use crate::ops::image::{Copy, Endpoint};
 use crate::ops::undo::{Debts, Undo};
 use crate::ops::{Context, Error, Level, Operation, Plan, Result, Shared};
-use crate::registry::{self, RegistryStore};
+use crate::registry;
 
 /// How many plans are kept whole: the others are made again when it is their turn, so that memory stays flat.
 const KEPT_PLANS: usize = 256;
-/// How old a lease may be when an image begins to arrive under it.
-const LEASE_AGE: Duration = Duration::from_secs(lease::LIFETIME.as_secs() / 2);
 /// The longest pause before another try.
 const MAX_DELAY: Duration = Duration::from_secs(30);
-
-/// One image and where it goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    /// The image.
-    pub candidate: Candidate,
-    /// Where it goes.
-    pub target: Endpoint,
-}
-
-/// One share of a migration that several workers split among them without talking to each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shard {
-    index: usize,
-    count: NonZeroUsize,
-}
-
-impl Shard {
-    /// Makes share `index` of `count`, from 0 on, as an Indexed Job of Kubernetes counts.
-    #[must_use]
-    pub fn new(index: usize, count: usize) -> Option<Self> {
-        let count = NonZeroUsize::new(count)?;
-        (index < count.get()).then_some(Self { index, count })
-    }
-
-    /// Returns whether a target is in the share. Only its name decides, so that it does not matter what else is listed.
-    #[must_use]
-    pub fn has(&self, target: &str) -> bool {
-        let digest = Digest::sha256(target.as_bytes());
-        let number = u64::from_str_radix(digest.hex().get(..15).unwrap_or_default(), 16).unwrap_or_default();
-        number % self.count.get() as u64 == self.index as u64
-    }
-}
-
-impl std::fmt::Display for Shard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.index, self.count)
-    }
-}
-
-/// What a migration may be told.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Which migration it is, for the journal.
-    pub identity: Identity,
-    /// Where the journal is.
-    pub journal: Option<PathBuf>,
-    /// Which share is done.
-    pub shard: Option<Shard>,
-    /// How many images move at the same time.
-    pub jobs: usize,
-    /// How often an image is tried again after a failure that may pass.
-    pub retries: u32,
-    /// The pause before the first retry; it doubles.
-    pub delay: Duration,
-    /// Whether the other images go on when one fails.
-    pub keep_going: bool,
-    /// Whether only those are moved that the journal has as failed.
-    pub retry_failed: bool,
-    /// Whether the targets are asked for their digests once more at the end.
-    pub verify: bool,
-    /// How many requests begin within a second, for each registry.
-    pub rate: Option<f64>,
-    /// How each image is copied.
-    pub copy: CopyOptions,
-}
 
 /// Moves many images.
 pub struct Migrate {
@@ -113,12 +39,12 @@ pub struct Migrate {
 }
 
 /// One image that is to be moved, and what the plan found.
-struct Work {
-    item: Item,
-    found: Found,
+pub(super) struct Work {
+    pub(super) item: Item,
+    pub(super) found: Found,
 }
 
-enum Found {
+pub(super) enum Found {
     /// The target has it.
     Present(Digest),
     /// What has to be moved, at most so many bytes.
@@ -186,7 +112,7 @@ impl Migrate {
 }
 
 impl Item {
-    fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         Outcome {
             source: self.candidate.source.to_string(),
             target: self.target.to_string(),
@@ -200,7 +126,7 @@ impl Item {
         }
     }
 
-    fn line(&self, digest: Option<Digest>) -> Line {
+    pub(super) fn line(&self, digest: Option<Digest>) -> Line {
         Line {
             source: self.candidate.source.to_string(),
             target: self.target.to_string(),
@@ -209,7 +135,7 @@ impl Item {
         }
     }
 
-    fn copy(&self, options: &Options) -> Copy {
+    pub(super) fn copy(&self, options: &Options) -> Copy {
         Copy::new(self.candidate.source.clone(), self.target.clone(), options.copy.clone())
     }
 }
@@ -384,102 +310,8 @@ fn told(error: &Error) -> (Kind, String, Option<String>) {
 }
 
 /// Says whether a failure ends the whole migration also when it should keep going: the next image would meet it too.
-fn ends_all(error: &Error) -> bool {
+pub(super) fn ends_all(error: &Error) -> bool {
     matches!(error.kind(), Kind::Cancelled | Kind::Denied | Kind::NoSpace)
-}
-
-/// Returns what a change of a target needs, and how grants name it.
-fn need(ctx: &Context, target: &Endpoint) -> (Access, String) {
-    match target {
-        Endpoint::Registry(reference) => (Access::Write, reference.locator()),
-        Endpoint::Containerd { .. } => (Access::Write, target.context(ctx).target()),
-        Endpoint::Layout { path, .. } | Endpoint::Archive { path, .. } => {
-            (ctx.path_access(path), path.display().to_string())
-        }
-        // Copy itself refuses it as a target.
-        Endpoint::Docker { .. } => (Access::Write, target.to_string()),
-    }
-}
-
-/// Asks a target what it holds under the name.
-async fn current(ctx: &Context, target: &Endpoint, options: &registry::Options) -> Result<Option<Digest>> {
-    let found = match target {
-        Endpoint::Registry(reference) => {
-            let sink = RegistryStore::sink(ctx.registry(), reference, ctx.grant(), options);
-            return Ok(crate::oci::store::ImageSink::current(&sink).await?.map(|root| root.digest));
-        }
-        Endpoint::Containerd { name, .. } => {
-            return match target.context(ctx).client().await?.images().get(name).await {
-                Ok(image) => Ok(Some(image.target.digest)),
-                Err(error) if error.is_not_found() => Ok(None),
-                Err(error) => Err(error.into()),
-            };
-        }
-        Endpoint::Layout { path, selector } => LayoutFolder::new(path, selector.clone()).resolve().await,
-        // A new file each time; and never a target.
-        Endpoint::Archive { .. } | Endpoint::Docker { .. } => return Ok(None),
-    };
-    match found {
-        Ok(root) => Ok(Some(root.digest)),
-        Err(error) if error.kind() == Kind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Returns whether the target has the name for what a planned copy would bring, though maybe not all of its content.
-async fn is_there(ctx: &Context, target: &Endpoint, copy: &Copy, options: &Options) -> Result<bool> {
-    match (copy.found(), target) {
-        (None, _) => Ok(false),
-        (Some((_, None)), _) => Ok(true),
-        // A registry was asked by the plan.
-        (Some(_), Endpoint::Registry(_)) => Ok(false),
-        (Some((root, Some(_))), target) => {
-            Ok(current(ctx, target, &options.copy.registry).await?.as_ref() == Some(&root.digest))
-        }
-    }
-}
-
-/// Looks at one image and its target.
-async fn look(ctx: &Context, item: Item, options: &Options, past: &Past) -> Result<(Work, Vec<crate::ops::Effect>)> {
-    let registry = &options.copy.registry;
-    if let Some(content) = &item.candidate.content {
-        // To read it costs as much as to copy it. When the same content went to the target before, the digest is known.
-        let known = past
-            .entries
-            .get(&item.target.to_string())
-            .filter(|entry| entry.last == Last::Complete && entry.line.content.as_ref() == Some(content));
-        let known = known.and_then(|entry| entry.line.digest.clone());
-        let found = match (known, current(ctx, &item.target, registry).await?) {
-            (Some(known), Some(current)) if known == current => Found::Present(known),
-            _ => {
-                let bytes = item.candidate.size.unwrap_or_default();
-                Found::Lacking { digest: None, bytes, there: false, copy: None }
-            }
-        };
-        return Ok((Work { item, found }, Vec::new()));
-    }
-    let mut copy = item.copy(options);
-    let planned = copy.plan(ctx).await;
-    let found = match planned {
-        Ok(plan) => {
-            let (root, graph) = copy.found().map_or((None, None), |(root, graph)| (Some(root.digest.clone()), graph));
-            let found = match (root, graph) {
-                (Some(digest), None) => Found::Present(digest),
-                (digest, _) => {
-                    let bytes = graph.map_or(0, |graph| graph.size());
-                    let there = is_there(ctx, &item.target, &copy, options).await?;
-                    Found::Lacking { digest, bytes, there, copy: Some(Box::new(copy)) }
-                }
-            };
-            return Ok((Work { item, found }, plan.effects));
-        }
-        Err(error) if ends_all(&error) => return Err(error),
-        // It may have passed when it is its turn.
-        Err(error) if error.retryable() => Found::Lacking { digest: None, bytes: 0, there: false, copy: None },
-        Err(error) if options.keep_going => Found::Failed(error),
-        Err(error) => return Err(error),
-    };
-    Ok((Work { item, found }, Vec::new()))
 }
 
 impl Past {
@@ -596,135 +428,5 @@ impl Run {
         outcome.millis = millis(begun);
         outcome.failure = Some((kind, message, hint));
         Ok((Outcome { state: State::Failed, ..outcome }, Some(error)))
-    }
-}
-
-/// Asks the targets once more what they hold.
-async fn verify(
-    ctx: &Context,
-    ended: Vec<(&Endpoint, &mut Outcome)>,
-    options: &Options,
-    journal: Option<&Journal>,
-) -> Result<()> {
-    let moved = ended.into_iter().filter(|(_, outcome)| outcome.state == State::Done);
-    let checks = moved.map(|(target, outcome)| async move {
-        if matches!(target, Endpoint::Archive { .. }) {
-            return Ok(());
-        }
-        let problem = match current(ctx, target, &options.copy.registry).await {
-            Ok(found) if found == outcome.digest => return Ok(()),
-            Ok(Some(found)) => (Kind::Conflict, format!("points to {found} by now")),
-            Ok(None) => (Kind::Conflict, "is gone by now".to_owned()),
-            Err(error) => (error.kind(), format!("cannot be asked for its digest: {error}")),
-        };
-        outcome.state = State::Failed;
-        if let Some(journal) = journal {
-            let line =
-                Line { source: outcome.source.clone(), target: outcome.target.clone(), digest: None, content: None };
-            journal.write(&journal::failed(line, problem.0, &problem.1)).await?;
-        }
-        outcome.failure = Some((problem.0, problem.1, None));
-        Result::Ok(())
-    });
-    let mut checks = stream::iter(checks.collect::<Vec<_>>()).buffer_unordered(options.jobs * 2);
-    while let Some(check) = checks.next().await {
-        check?;
-    }
-    Ok(())
-}
-
-/// Keeps what has half arrived in the namespace, also when this process is killed: the next one takes the lease up.
-struct Keeper {
-    journal: Arc<Journal>,
-    ctx: Context,
-    id: String,
-    made: Instant,
-    undo: Undo,
-}
-
-impl Keeper {
-    async fn new(ctx: &Context, journal: &Arc<Journal>, past: &Past) -> Result<Self> {
-        let client = ctx.client().await?;
-        let old = past.lease.as_ref().filter(|(place, _)| *place == ctx.place_name()).map(|(_, id)| id.clone());
-        let usable = match &old {
-            Some(id) => client.leases().find(id).await?.filter(|lease| {
-                lease.expires_at().is_none_or(|end| end - chrono::Utc::now() > chrono::TimeDelta::hours(1))
-            }),
-            None => None,
-        };
-        let id = match usable {
-            Some(lease) => lease.id,
-            None => make(ctx, journal).await?,
-        };
-        let mut keeper = Self {
-            journal: Arc::clone(journal),
-            ctx: ctx.clone(),
-            id: String::new(),
-            made: Instant::now(),
-            undo: Undo::new(ctx.debts()),
-        };
-        keeper.take(&client, id);
-        if let Some(old) = old {
-            keeper.take_back(&client, old);
-        }
-        Ok(keeper)
-    }
-
-    fn take(&mut self, client: &crate::containerd::Client, id: String) {
-        self.take_back(client, id.clone());
-        self.id = id;
-        self.made = Instant::now();
-    }
-
-    /// Sees to it that a lease is deleted when the migration ends by anything but a kill.
-    fn take_back(&mut self, client: &crate::containerd::Client, id: String) {
-        let undoing = client.undoing();
-        self.undo.push(async move {
-            let _ = undoing.leases().delete(&id, Deletion::Synchronous).await;
-        });
-    }
-
-    /// Returns the context for the next image; a lease that grows old is followed by a new one.
-    async fn context(&mut self, ctx: &Context) -> Result<Context> {
-        if self.made.elapsed() > LEASE_AGE {
-            let id = make(&self.ctx, &self.journal).await?;
-            let client = self.ctx.client().await?;
-            self.take(&client, id);
-        }
-        Ok(ctx.with_lease(&self.ctx.place_name(), &self.id))
-    }
-
-    /// Deletes the lease: what was moved is kept by its image now.
-    async fn end(self) -> Result<()> {
-        drop(self.undo);
-        self.ctx.debts().settle().await;
-        Ok(())
-    }
-}
-
-async fn make(ctx: &Context, journal: &Journal) -> Result<String> {
-    let lease = ctx.client().await?.leases().create(lease::LIFETIME, &Labels::new()).await?;
-    journal.write(&Event::Lease { place: ctx.place_name(), id: lease.id.clone() }).await?;
-    Ok(lease.id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_target_is_in_one_share() {
-        for count in 1..5 {
-            let shares: Vec<Shard> = (0..count).map(|index| Shard::new(index, count).unwrap()).collect();
-            let mut sizes = vec![0; count];
-            for number in 0..400 {
-                let target = format!("registry:h.example/app{number}:1");
-                let owners: Vec<usize> = (0..count).filter(|index| shares[*index].has(&target)).collect();
-                assert_eq!(owners.len(), 1, "{target}");
-                sizes[owners[0]] += 1;
-            }
-            assert!(sizes.iter().all(|size| *size > 250 / count), "{sizes:?}");
-        }
-        assert!(Shard::new(2, 2).is_none() && Shard::new(0, 0).is_none());
     }
 }

@@ -204,7 +204,10 @@ const MIGRATE: Spec = Spec {
     access: Access::Write,
     doc: "Moves many images, and goes on where it stopped.\n\nFirst it lists the sources, asks every target what it has, and says what there is to do; then it moves what is missing, several images at a time, and returns a `Migration`. A target that has the digest already is skipped. What several images share is sent once, and mounted where a registry can.\n\nWith a `journal`, what was under way when the process was killed is known to the next call with the same sources and target: half-written content in the namespace is kept by a lease, whose id is in the journal and which expires after 24 h. The journal is never trusted for what a target holds. Two calls cannot use one journal at the same time.\n\nA Docker Engine tells the sizes of its layers only by an export, so its images are planned by the size that it lists.",
     examples: &[
-        Example::gives("migrate(#{ from: \"containerd:\", include: \"busybox\", to: `${REGISTRY}/moved` }).total", "1"),
+        Example::gives(
+            "migrate(#{ from: \"containerd:\", include: \"docker.io/library/busybox\", to: `${REGISTRY}/moved` }).total",
+            "1",
+        ),
         Example::gives(
             "let r = migrate(#{\n    from: `${REGISTRY}/example/`,\n    to: \"oci:bundle\",\n    journal: \"bundle.journal\",\n    report: \"bundle.html\",\n    keep_going: true,\n});\nr.failed.len()",
             "0",
