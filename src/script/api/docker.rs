@@ -165,7 +165,7 @@ const IMAGE: Spec = Spec {
     options: &[],
     access: Access::Read,
     doc: "Returns an image of the engine by its name, id or the beginning of its id, as `docker image inspect` takes it.",
-    examples: &[Example::gives("docker().image(\"example/box:1\").names", "[\"example/box:1\"]")],
+    examples: &[Example::gives("docker().image(\"example/box:1\").names.contains(\"example/box:1\")", "true")],
 };
 
 fn image(call: &Call<'_>, engine: DockerObject, name: String) -> Result<DockerImageObject> {

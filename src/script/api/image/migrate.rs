@@ -213,7 +213,7 @@ const MIGRATE: Spec = Spec {
             "0",
         ),
         Example::gives(
-            "migrate(#{\n    from: [`${REGISTRY}/example/box:1`],\n    to: `${REGISTRY}/shop`,\n    rename: |name| name.replace(\"example/\", \"\"),\n}).items[0].target.contains(\"/shop/box:1\")",
+            "migrate(#{\n    from: [`${REGISTRY}/example/box:1`],\n    to: `${REGISTRY}/shop`,\n    rename: \"{name}\",\n}).items[0].target.ends_with(\"/shop/box:1\")",
             "true",
         ),
     ],
