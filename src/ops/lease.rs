@@ -34,23 +34,8 @@ impl Leased {
         if let Some(lease) = ctx.lease() {
             return Ok(Self { client: client.with_lease(lease)?, undo, borrowed: true });
         }
-        let (made, id) = oneshot::channel::<String>();
-        let undoing = client.undoing();
-        undo.push(async move {
-            if let Ok(id) = id.await {
-                let _ = undoing.leases().delete(&id, Deletion::Synchronous).await;
-            }
-        });
-        // In a task of its own: a request that is dropped half way may be carried out all the same, and nobody would know
-        // the lease.
-        let maker = client.clone();
-        let making = tokio::spawn(async move {
-            let lease = maker.leases().create(LIFETIME, &Labels::new()).await?;
-            let _ = made.send(lease.id.clone());
-            Result::Ok(lease)
-        });
-        let lease = making.await.map_err(|_| Error::Cancelled)??;
-        Ok(Self { client: client.with_lease(&lease.id)?, undo, borrowed: false })
+        let id = make(&client, &mut undo).await?;
+        Ok(Self { client: client.with_lease(&id)?, undo, borrowed: false })
     }
 
     /// Returns the client under the lease.
@@ -72,4 +57,27 @@ impl Leased {
         self.undo.forget();
         Ok(())
     }
+}
+
+/// Makes a lease, and says how it is taken back.
+///
+/// # Errors
+/// When there is no connection, or the grant lacks `write`.
+pub async fn make(client: &Client, undo: &mut Undo) -> Result<String> {
+    let (made, id) = oneshot::channel::<String>();
+    let undoing = client.undoing();
+    undo.push(async move {
+        if let Ok(id) = id.await {
+            let _ = undoing.leases().delete(&id, Deletion::Synchronous).await;
+        }
+    });
+    // In a task of its own: a request that is dropped half way may be carried out all the same, and nobody would know the
+    // lease.
+    let maker = client.clone();
+    let making = tokio::spawn(async move {
+        let lease = maker.leases().create(LIFETIME, &Labels::new()).await?;
+        let _ = made.send(lease.id.clone());
+        Result::Ok(lease.id)
+    });
+    making.await.map_err(|_| Error::Cancelled)?
 }

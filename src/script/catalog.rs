@@ -110,6 +110,19 @@ impl Opt {
     }
 }
 
+/// Returns a function's own options, and behind them those that it shares with others.
+#[must_use]
+pub const fn joined<const N: usize>(own: &[Opt], shared: &[Opt]) -> [Opt; N] {
+    assert!(own.len() + shared.len() == N, "N is the sum of both");
+    let mut all = [Opt::new("", "", ""); N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < own.len() { own[at] } else { shared[at - own.len()] };
+        at += 1;
+    }
+    all
+}
+
 /// A script that shows a function.
 ///
 /// Examples run in a namespace that holds `docker.io/library/busybox:latest`, in a folder that holds `rootfs`, the files of

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use crate::ops::progress::show_size;
+
 /// Reads `"10s"`, `"1m30s"`, `"250ms"`, or a bare number of seconds.
 ///
 /// # Errors
@@ -53,20 +55,6 @@ pub fn size(text: &str) -> Result<u64, String> {
     } else {
         Err(wrong())
     }
-}
-
-/// Writes a size in the largest binary unit that leaves at least one whole.
-#[must_use]
-pub fn show_size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut unit = 0;
-    #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
-    let mut value = bytes as f64;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 /// Writes a duration with at most two units, or milliseconds below a second.

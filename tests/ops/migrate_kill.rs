@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ctrsh::oci::Reference;
 use ctrsh::oci::store::ImageSource;
@@ -113,7 +113,7 @@ impl Route<'_> {
             self.from
         );
         std::io::stderr().write_all(told.as_bytes()).unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(3600));
+        assert!(early > 0, "every kill came after the end");
     }
 }
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 use super::journal::{Event, Journal, Past};
-use crate::containerd::Labels;
 use crate::containerd::images::Deletion;
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Result, lease};
@@ -24,65 +25,49 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) async fn new(ctx: &Context, journal: &Arc<Journal>, past: &Past) -> Result<Self> {
         let client = ctx.client().await?;
-        let old = past.lease.as_ref().filter(|(place, _)| *place == ctx.place_name()).map(|(_, id)| id.clone());
-        let usable = match &old {
-            Some(id) => client.leases().find(id).await?.filter(|lease| {
-                lease.expires_at().is_none_or(|end| end - chrono::Utc::now() > chrono::TimeDelta::hours(1))
-            }),
-            None => None,
-        };
-        let id = match usable {
-            Some(lease) => lease.id,
-            None => make(ctx, journal).await?,
-        };
+        let mut undo = Undo::new(ctx.debts());
+        let mut usable = None;
+        if let Some((_, id)) = past.lease.as_ref().filter(|(place, _)| *place == ctx.place_name()) {
+            let (undoing, old) = (client.undoing(), id.clone());
+            undo.push(async move {
+                let _ = undoing.leases().delete(&old, Deletion::Synchronous).await;
+            });
+            let lives = |end: DateTime<Utc>| end - Utc::now() > TimeDelta::hours(1);
+            let found = client.leases().find(id).await?;
+            usable = found.filter(|lease| lease.expires_at().is_none_or(lives)).map(|lease| lease.id);
+        }
+        let fresh = usable.is_none();
         let mut keeper = Self {
             journal: Arc::clone(journal),
             ctx: ctx.clone(),
-            id: String::new(),
+            id: usable.unwrap_or_default(),
             made: Instant::now(),
-            undo: Undo::new(ctx.debts()),
+            undo,
         };
-        keeper.take(&client, id);
-        if let Some(old) = old {
-            keeper.take_back(&client, old);
+        if fresh {
+            keeper.renew().await?;
         }
         Ok(keeper)
     }
 
-    fn take(&mut self, client: &crate::containerd::Client, id: String) {
-        self.take_back(client, id.clone());
-        self.id = id;
+    /// Makes a lease; an older one stays until the end, for what has arrived under it.
+    async fn renew(&mut self) -> Result<()> {
+        self.id = lease::make(&self.ctx.client().await?, &mut self.undo).await?;
         self.made = Instant::now();
-    }
-
-    /// Sees to it that a lease is deleted when the migration ends by anything but a kill.
-    fn take_back(&mut self, client: &crate::containerd::Client, id: String) {
-        let undoing = client.undoing();
-        self.undo.push(async move {
-            let _ = undoing.leases().delete(&id, Deletion::Synchronous).await;
-        });
+        self.journal.write(&Event::Lease { place: self.ctx.place_name(), id: self.id.clone() }).await
     }
 
     /// Returns the context for the next image; a lease that grows old is followed by a new one.
     pub(super) async fn context(&mut self, ctx: &Context) -> Result<Context> {
         if self.made.elapsed() > LEASE_AGE {
-            let id = make(&self.ctx, &self.journal).await?;
-            let client = self.ctx.client().await?;
-            self.take(&client, id);
+            self.renew().await?;
         }
         Ok(ctx.with_lease(&self.ctx.place_name(), &self.id))
     }
 
-    /// Deletes the lease: what was moved is kept by its image now.
-    pub(super) async fn end(self) -> Result<()> {
+    /// Deletes the leases: what was moved is kept by its image now.
+    pub(super) async fn end(self) {
         drop(self.undo);
         self.ctx.debts().settle().await;
-        Ok(())
     }
-}
-
-async fn make(ctx: &Context, journal: &Journal) -> Result<String> {
-    let lease = ctx.client().await?.leases().create(lease::LIFETIME, &Labels::new()).await?;
-    journal.write(&Event::Lease { place: ctx.place_name(), id: lease.id.clone() }).await?;
-    Ok(lease.id)
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::kind::Kind;
 use crate::oci::Digest;
+use crate::ops::progress::show_size;
 use crate::ops::{Error, Result};
 
 /// What became of one image.
@@ -144,7 +145,7 @@ impl Report {
                 escape(&outcome.source),
                 escape(&outcome.target),
                 escape(digest),
-                size(outcome.bytes),
+                show_size(outcome.bytes),
                 seconds(outcome.millis),
                 escape(&message),
                 state = outcome.state.as_str(),
@@ -183,7 +184,7 @@ text {{ font: 12px system-ui, sans-serif; fill: #555 }}
             done = self.count(State::Done),
             skipped = self.count(State::Skipped),
             failed = self.count(State::Failed),
-            bytes = size(self.bytes()),
+            bytes = show_size(self.bytes()),
             seconds = seconds(self.millis),
             chart = self.chart(),
         )
@@ -215,7 +216,7 @@ text {{ font: 12px system-ui, sans-serif; fill: #555 }}
 <text x="4" y="-6">{} sent (blue), {failures} failed (red)</text>
 <text x="{WIDTH}" y="218" text-anchor="end">{:.1} s</text>
 </svg>"#,
-            size(all),
+            show_size(all),
             seconds(self.millis),
         )
     }
@@ -253,19 +254,6 @@ pub(super) fn seconds(millis: u64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "it is for a picture")]
 fn ratio(part: u64, whole: u64) -> f64 {
     part as f64 / whole as f64
-}
-
-/// Shows bytes to people.
-#[expect(clippy::cast_precision_loss, reason = "it is for people")]
-pub(super) fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TiB")
 }
 
 fn escape(text: &str) -> String {

@@ -15,10 +15,11 @@ use super::keeper::Keeper;
 use super::look::{is_there, look, need, verify};
 use super::options::{Item, Options};
 use super::progress::Whole;
-use super::report::{Outcome, Report, State, size};
+use super::report::{Outcome, Report, State};
 use crate::kind::{Failure, Kind};
 use crate::oci::Digest;
 use crate::ops::image::{Copy, Endpoint};
+use crate::ops::progress::show_size;
 use crate::ops::undo::{Debts, Undo};
 use crate::ops::{Context, Error, Level, Operation, Plan, Result, Shared};
 use crate::registry;
@@ -202,7 +203,7 @@ impl Operation for Migrate {
             "{} images: {} to copy with at most {}, {} there already, {} that cannot be copied",
             report.outcomes.len(),
             report.count(State::Planned),
-            size(sum),
+            show_size(sum),
             report.count(State::Skipped),
             report.count(State::Failed),
         );
@@ -286,7 +287,7 @@ impl Operation for Migrate {
             stop = Some(Error::Conflict { what: "target", name: bad.target.clone(), state, cure: None });
         }
         if let Some(keeper) = keeper {
-            keeper.end().await?;
+            keeper.end().await;
         }
         if let Some(journal) = &journal {
             let failed = report.count(State::Failed);

@@ -44,7 +44,7 @@ impl Object for CopiedObject {
     }
 }
 
-fn number(number: u64) -> Dynamic {
+pub(super) fn number(number: u64) -> Dynamic {
     i64::try_from(number).unwrap_or(i64::MAX).into()
 }
 

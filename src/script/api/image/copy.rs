@@ -3,10 +3,6 @@
 use rhai::{Array, Dynamic, ImmutableString};
 
 use super::copied::CopiedObject;
-use super::transfer::{
-    HOSTS_DIR, PASSWORD_ENV, PASSWORD_FILE, PASSWORD_STDIN, PLAIN_HTTP, SKIP_VERIFY, TLS_CA, TLS_CERT, TLS_KEY, USER,
-    registry_options,
-};
 use super::{COMPRESSION, ImageObject, SNAPSHOTTER, compression, platform};
 use crate::grant::Access;
 use crate::oci::Matcher;
@@ -14,8 +10,9 @@ use crate::ops;
 use crate::ops::image::{Arrival, At, CopyOptions, Endpoint, Platforms, full_name};
 use crate::script::api::docker::DockerImageObject;
 use crate::script::api::node::NodeObject;
+use crate::script::api::registry::options::{REACH, registry_options};
 use crate::script::call::Call;
-use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
+use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec, joined};
 use crate::script::error::Result;
 use crate::script::options::Options;
 use crate::script::value::{Arg, Slot};
@@ -67,7 +64,7 @@ impl End {
     }
 }
 
-const OPTIONS: &[Opt] = &[
+const OWN: &[Opt] = &[
     Opt::new(
         "platforms",
         "string or array",
@@ -88,17 +85,9 @@ const OPTIONS: &[Opt] = &[
         "bool",
         "Whether tags go along that name the image's digest, such as cosign's `sha256-….sig`. Default false.",
     ),
-    USER,
-    PASSWORD_STDIN,
-    PASSWORD_FILE,
-    PASSWORD_ENV,
-    PLAIN_HTTP,
-    SKIP_VERIFY,
-    HOSTS_DIR,
-    TLS_CA,
-    TLS_CERT,
-    TLS_KEY,
 ];
+
+const OPTIONS: &[Opt] = &joined::<{ OWN.len() + REACH.len() }>(OWN, REACH);
 
 const COPY: Spec = Spec {
     name: "copy",

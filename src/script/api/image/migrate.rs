@@ -5,9 +5,7 @@ use std::time::Duration;
 use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map};
 use tokio::sync::mpsc;
 
-use super::transfer::{
-    HOSTS_DIR, PASSWORD_ENV, PASSWORD_FILE, PASSWORD_STDIN, PLAIN_HTTP, SKIP_VERIFY, TLS_CA, TLS_CERT, TLS_KEY, USER,
-};
+use super::copied::number;
 use super::{ImageObject, SNAPSHOTTER};
 use crate::grant::Access;
 use crate::oci::Digest;
@@ -16,8 +14,9 @@ use crate::ops::image::At;
 use crate::ops::migrate::{self, Candidate, Filters, Identity, Item, Migrate, Pattern, Report, Shard, Source, State};
 use crate::script::api::docker::{DockerImageObject, DockerObject};
 use crate::script::api::node::NodeObject;
+use crate::script::api::registry::options::REACH;
 use crate::script::call::Call;
-use crate::script::catalog::{Catalog, Example, On, Opt, Spec};
+use crate::script::catalog::{Catalog, Example, On, Opt, Spec, joined};
 use crate::script::convert;
 use crate::script::error::{Error, Result};
 use crate::script::object::{Field, Object, Unit};
@@ -82,10 +81,6 @@ impl Object for MigrationObject {
     }
 }
 
-fn number(number: u64) -> Dynamic {
-    i64::try_from(number).unwrap_or(i64::MAX).into()
-}
-
 fn count(number: usize) -> Dynamic {
     i64::try_from(number).unwrap_or(i64::MAX).into()
 }
@@ -95,112 +90,93 @@ fn items(report: &Report, state: Option<State>) -> Dynamic {
     wanted.map(|outcome| convert::from_json(outcome.json())).collect::<Array>().into()
 }
 
+/// The options of `migrate` beside those that say how a registry is reached.
+const OWN: &[Opt] = &[
+    Opt::new(
+        "from",
+        "string, object, or an array of them",
+        "The images: endpoints as `copy` takes them, `Image` objects, a `Node` for all of its namespace, a `Docker` for all of its images, maps with `source` and `target`, or whole places: `containerd:`, the current namespace, `containerd:[NAMESPACE@SOCKET]`, another one; `docker:`, the Docker Engine; `registry:HOST/` or `registry:HOST/PREFIX/`, all tags of its repositories; `REPOSITORY:*`, all its tags; `oci:DIR`; `archive:FILE`; `file:PATH`, a line `SOURCE [TARGET]` each.",
+    ),
+    Opt::new(
+        "to",
+        "string or object",
+        "Where they go: a `Node`; `registry:HOST/PREFIX`, below which they keep repository and tag; `containerd:` or `containerd:[NAMESPACE@SOCKET]`, where they keep their full names, or below a prefix there; or `oci:DIR`.",
+    ),
+    Opt::new(
+        "include",
+        "string or array",
+        "Globs such as `shop/*` or `nginx:1.*`, or regular expressions between slashes; one has to fit the name.",
+    ),
+    Opt::new("exclude", "string or array", "The same; none may fit."),
+    Opt::new("semver", "string", "The range that the tag has to be in, such as `>=1.2, <2`; other tags are left out."),
+    Opt::new(
+        "newest",
+        "int",
+        "How many images of each repository, the newest first: by version where all tags are versions, else by when they were made.",
+    ),
+    Opt::new("newer_than", "duration", "Only images made within this time, such as `30d`."),
+    Opt::new("older_than", "duration", "Only images made before this time."),
+    Opt::new(
+        "rename",
+        "closure or string",
+        "What a name such as `shop/api:1` becomes: a closure from it to another, or a template with `{registry}`, `{repository}`, `{name}` and `{tag}`. Without a tag it keeps its own; a closure that returns `()` leaves the image out.",
+    ),
+    Opt::new(
+        "platforms",
+        "string or array",
+        "`present`, `all`, one platform or several, as for `copy`. Default `present`.",
+    ),
+    Opt::new("referrers", "bool", "Whether what refers to the images goes along. Default false."),
+    Opt::new("digest_tags", "bool", "Whether tags that name their digests go along. Default false."),
+    Opt::new("jobs", "int", "How many images move at the same time, up to 64. Default 4."),
+    Opt::new(
+        "retries",
+        "int",
+        "How often an image is tried again after a failure that may pass, beside the retries of single requests. Default 3.",
+    ),
+    Opt::new(
+        "delay",
+        "duration",
+        "The pause before the first retry; it doubles each time, up to 30 s, less a random part. Default 1 s.",
+    ),
+    Opt::new(
+        "rate",
+        "string or number",
+        "How many requests begin in a time for each registry, such as `20/s` or `600/m`.",
+    ),
+    Opt::new(
+        "keep_going",
+        "bool",
+        "Whether the other images go on when one fails; a script then ends with exit status 3. Default false.",
+    ),
+    Opt::new(
+        "on_item",
+        "closure",
+        "Is called with each image that has come to its end, as a map like those of `items`.",
+    ),
+    Opt::new("verify", "bool", "Whether the targets are asked for their digests once more at the end. Default true."),
+    Opt::new(
+        "journal",
+        "string",
+        "A file that keeps every change of state, so that the migration goes on where it stopped. Needs `files` or `host` access.",
+    ),
+    Opt::new("retry_failed", "bool", "Whether only those are moved that the journal has as failed. Default false."),
+    Opt::new(
+        "shard",
+        "map",
+        "`#{ index, count }`: does one of `count` shares alone, counted from 0. Without `index` it is that of `JOB_COMPLETION_INDEX`. The journal's name gets the index.",
+    ),
+    Opt::new("report", "string or array", "Files for the report: `.json`, `.csv` or `.html`."),
+    Opt::new("unpack", "bool", "Whether layers are unpacked in the namespace. Default true."),
+    SNAPSHOTTER,
+    Opt::new("force", "bool", "Whether a name of the namespace that points elsewhere is pointed here. Default false."),
+];
+
 const MIGRATE: Spec = Spec {
     name: "migrate",
     on: On::Node,
     params: &[],
-    options: &[
-        Opt::new(
-            "from",
-            "string, object, or an array of them",
-            "The images: endpoints as `copy` takes them, `Image` objects, a `Node` for all of its namespace, a `Docker` for all of its images, maps with `source` and `target`, or whole places: `containerd:`, the current namespace, `containerd:[NAMESPACE@SOCKET]`, another one; `docker:`, the Docker Engine; `registry:HOST/` or `registry:HOST/PREFIX/`, all tags of its repositories; `REPOSITORY:*`, all its tags; `oci:DIR`; `archive:FILE`; `file:PATH`, a line `SOURCE [TARGET]` each.",
-        ),
-        Opt::new(
-            "to",
-            "string or object",
-            "Where they go: a `Node`; `registry:HOST/PREFIX`, below which they keep repository and tag; `containerd:` or `containerd:[NAMESPACE@SOCKET]`, where they keep their full names, or below a prefix there; or `oci:DIR`.",
-        ),
-        Opt::new(
-            "include",
-            "string or array",
-            "Globs such as `shop/*` or `nginx:1.*`, or regular expressions between slashes; one has to fit the name.",
-        ),
-        Opt::new("exclude", "string or array", "The same; none may fit."),
-        Opt::new(
-            "semver",
-            "string",
-            "The range that the tag has to be in, such as `>=1.2, <2`; other tags are left out.",
-        ),
-        Opt::new(
-            "newest",
-            "int",
-            "How many images of each repository, the newest first: by version where all tags are versions, else by when they were made.",
-        ),
-        Opt::new("newer_than", "duration", "Only images made within this time, such as `30d`."),
-        Opt::new("older_than", "duration", "Only images made before this time."),
-        Opt::new(
-            "rename",
-            "closure or string",
-            "What a name such as `shop/api:1` becomes: a closure from it to another, or a template with `{registry}`, `{repository}`, `{name}` and `{tag}`. Without a tag it keeps its own; a closure that returns `()` leaves the image out.",
-        ),
-        Opt::new(
-            "platforms",
-            "string or array",
-            "`present`, `all`, one platform or several, as for `copy`. Default `present`.",
-        ),
-        Opt::new("referrers", "bool", "Whether what refers to the images goes along. Default false."),
-        Opt::new("digest_tags", "bool", "Whether tags that name their digests go along. Default false."),
-        Opt::new("jobs", "int", "How many images move at the same time, up to 64. Default 4."),
-        Opt::new(
-            "retries",
-            "int",
-            "How often an image is tried again after a failure that may pass, beside the retries of single requests. Default 3.",
-        ),
-        Opt::new(
-            "delay",
-            "duration",
-            "The pause before the first retry; it doubles each time, up to 30 s, less a random part. Default 1 s.",
-        ),
-        Opt::new(
-            "rate",
-            "string or number",
-            "How many requests begin in a time for each registry, such as `20/s` or `600/m`.",
-        ),
-        Opt::new(
-            "keep_going",
-            "bool",
-            "Whether the other images go on when one fails; a script then ends with exit status 3. Default false.",
-        ),
-        Opt::new(
-            "on_item",
-            "closure",
-            "Is called with each image that has come to its end, as a map like those of `items`.",
-        ),
-        Opt::new(
-            "verify",
-            "bool",
-            "Whether the targets are asked for their digests once more at the end. Default true.",
-        ),
-        Opt::new(
-            "journal",
-            "string",
-            "A file that keeps every change of state, so that the migration goes on where it stopped. Needs `files` or `host` access.",
-        ),
-        Opt::new("retry_failed", "bool", "Whether only those are moved that the journal has as failed. Default false."),
-        Opt::new(
-            "shard",
-            "map",
-            "`#{ index, count }`: does one of `count` shares alone, counted from 0. Without `index` it is that of `JOB_COMPLETION_INDEX`. The journal's name gets the index.",
-        ),
-        Opt::new("report", "string or array", "Files for the report: `.json`, `.csv` or `.html`."),
-        Opt::new("unpack", "bool", "Whether layers are unpacked in the namespace. Default true."),
-        SNAPSHOTTER,
-        Opt::new(
-            "force",
-            "bool",
-            "Whether a name of the namespace that points elsewhere is pointed here. Default false.",
-        ),
-        USER,
-        PASSWORD_STDIN,
-        PASSWORD_FILE,
-        PASSWORD_ENV,
-        PLAIN_HTTP,
-        SKIP_VERIFY,
-        HOSTS_DIR,
-        TLS_CA,
-        TLS_CERT,
-        TLS_KEY,
-    ],
+    options: &joined::<{ OWN.len() + REACH.len() }>(OWN, REACH),
     access: Access::Write,
     doc: "Moves many images, and goes on where it stopped.\n\nFirst it lists the sources, asks every target what it has, and says what there is to do; then it moves what is missing, several images at a time, and returns a `Migration`. A target that has the digest already is skipped. What several images share is sent once, and mounted where a registry can.\n\nWith a `journal`, what was under way when the process was killed is known to the next call with the same sources and target: half-written content in the namespace is kept by a lease, whose id is in the journal and which expires after 24 h. The journal is never trusted for what a target holds. Two calls cannot use one journal at the same time.\n\nA Docker Engine tells the sizes of its layers only by an export, so its images are planned by the size that it lists.",
     examples: &[

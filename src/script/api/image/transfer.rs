@@ -8,37 +8,27 @@ use crate::grant::Access;
 use crate::oci::Reference;
 use crate::ops;
 use crate::ops::image::{Arrival, PushOptions};
-pub(super) use crate::script::api::registry::options::{
-    HOSTS_DIR, PASSWORD_ENV, PASSWORD_FILE, PASSWORD_STDIN, PLAIN_HTTP, SKIP_VERIFY, TLS_CA, TLS_CERT, TLS_KEY, USER,
-    registry_options,
-};
+use crate::script::api::registry::options::{REACH, registry_options};
 use crate::script::call::Call;
-use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
+use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec, joined};
 use crate::script::error::Result;
 use crate::script::options::Options;
 use crate::script::value::{Arg, Name, Slot};
+
+/// The options of `pull` beside those that say how a registry is reached.
+const PULL_OWN: &[Opt] = &[
+    PLATFORM,
+    ALL_PLATFORMS,
+    Opt::new("unpack", "bool", "Whether layers are unpacked. Default true."),
+    SNAPSHOTTER,
+    Opt::new("label", "map", "Labels for the image, such as `io.cri-containerd.pinned`."),
+];
 
 const PULL: Spec = Spec {
     name: "pull",
     on: On::Node,
     params: &[Param::of("reference", Names::Image)],
-    options: &[
-        PLATFORM,
-        ALL_PLATFORMS,
-        Opt::new("unpack", "bool", "Whether layers are unpacked. Default true."),
-        SNAPSHOTTER,
-        Opt::new("label", "map", "Labels for the image, such as `io.cri-containerd.pinned`."),
-        USER,
-        PASSWORD_STDIN,
-        PASSWORD_FILE,
-        PASSWORD_ENV,
-        PLAIN_HTTP,
-        SKIP_VERIFY,
-        HOSTS_DIR,
-        TLS_CA,
-        TLS_CERT,
-        TLS_KEY,
-    ],
+    options: &joined::<{ PULL_OWN.len() + REACH.len() }>(PULL_OWN, REACH),
     access: Access::Write,
     doc: "Fetches an image from a registry, unpacks it while later layers still arrive, and returns it.\n\nWhat is here already is not fetched again; a transfer that breaks goes on where it stopped. In the namespace `k8s.io` the image gets the label and the record by its config's digest that let the kubelet see it. Of `all_platforms` only this host's is unpacked.",
     examples: &[
@@ -61,19 +51,10 @@ fn pull(call: &Call<'_>, reference: Name, options: Options) -> Result<ImageObjec
     Ok(ImageObject::new(image, call.ctx().place()))
 }
 
-const PUSH_OPTIONS: &[Opt] = &[
-    Opt::new("platform", "string", "The one platform to send. Default: all of the image that are here."),
-    USER,
-    PASSWORD_STDIN,
-    PASSWORD_FILE,
-    PASSWORD_ENV,
-    PLAIN_HTTP,
-    SKIP_VERIFY,
-    HOSTS_DIR,
-    TLS_CA,
-    TLS_CERT,
-    TLS_KEY,
-];
+const PUSH_OWN: &[Opt] =
+    &[Opt::new("platform", "string", "The one platform to send. Default: all of the image that are here.")];
+
+const PUSH_OPTIONS: &[Opt] = &joined::<{ PUSH_OWN.len() + REACH.len() }>(PUSH_OWN, REACH);
 
 const PUSH: Spec = Spec {
     name: "push",

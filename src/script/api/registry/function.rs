@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use super::object::{RegistryObject, RepositoryObject};
-use super::options::{
-    HOSTS_DIR, PASSWORD_ENV, PASSWORD_FILE, PASSWORD_STDIN, PLAIN_HTTP, REACH, SKIP_VERIFY, TLS_CA, TLS_CERT, TLS_KEY,
-    USER, registry_options,
-};
+use super::options::{REACH, registry_options};
 use super::read::one_platform;
 use crate::grant::Access;
 use crate::oci::Reference;
 use crate::ops;
 use crate::ops::registry::Address;
 use crate::script::call::Call;
-use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
+use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec, joined};
 use crate::script::error::Result;
 use crate::script::options::Options;
 use crate::script::value::Name;
@@ -76,23 +73,14 @@ fn tags(call: &Call<'_>, repository: Name, options: Options) -> Result<Vec<Strin
     call.wait(ops::registry::tags(call.ctx(), &reference, &reach))
 }
 
+/// The options of `digest` beside those that say how a registry is reached.
+const DIGEST_OWN: &[Opt] = &[ONE_PLATFORM];
+
 const DIGEST: Spec = Spec {
     name: "digest",
     on: On::Free,
     params: &[Param::of("reference", Names::Image)],
-    options: &[
-        ONE_PLATFORM,
-        USER,
-        PASSWORD_STDIN,
-        PASSWORD_FILE,
-        PASSWORD_ENV,
-        PLAIN_HTTP,
-        SKIP_VERIFY,
-        HOSTS_DIR,
-        TLS_CA,
-        TLS_CERT,
-        TLS_KEY,
-    ],
+    options: &joined::<{ DIGEST_OWN.len() + REACH.len() }>(DIGEST_OWN, REACH),
     access: Access::Read,
     doc: "Returns the digest that a reference has in its registry now. That costs one request without content; an image that is here has its own in `image(reference).digest`.",
     examples: &[
