@@ -5,7 +5,7 @@ set -euo pipefail
 # Programs, the Debian packages that have them, and what they are called elsewhere where the name differs.
 build_programs='protoc:protobuf-compiler gcc:gcc pkg:libc6-dev'
 run_programs='containerd:containerd ctr:containerd runc:runc docker-registry:docker-registry busybox:busybox-static'
-test_programs='skopeo:skopeo umoci:umoci htpasswd:apache2-utils openssl:openssl tmux:tmux setpriv:util-linux dockerd:docker.io'
+test_programs='skopeo:skopeo umoci:umoci htpasswd:apache2-utils openssl:openssl tmux:tmux setpriv:util-linux dockerd:docker.io cni:containernetworking-plugins'
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
@@ -14,6 +14,7 @@ fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 has() {
     case $1 in
         pkg) [ -e /usr/include/stdio.h ] ;;
+        cni) [ -x /usr/lib/cni/ptp ] || [ -x /usr/libexec/cni/ptp ] || [ -x /opt/cni/bin/ptp ] ;;
         busybox) is_static_busybox ;;
         *) PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" command -v "$1" >/dev/null ;;
     esac

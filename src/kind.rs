@@ -30,7 +30,7 @@ pub enum Kind {
     Timeout,
     /// Bytes are not what their digest, size or format promises.
     Integrity,
-    /// A disk is full.
+    /// A disk, or a quota, is full.
     NoSpace,
     /// The user stopped it.
     Cancelled,
@@ -102,6 +102,11 @@ pub trait Failure: std::error::Error + Send + Sync + 'static {
         self.kind().is_temporary()
     }
 
+    /// Returns whether it was tried again below, as often and as long as makes sense.
+    fn exhausted(&self) -> bool {
+        false
+    }
+
     /// Returns how long the other side asked to be left alone (RFC 9110, section 10.2.3).
     fn retry_after(&self) -> Option<Duration> {
         None
@@ -131,4 +136,15 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         next = cause.source();
     }
     text
+}
+
+/// Finds the name closest to a misspelt one, when one is close enough to be meant.
+#[must_use]
+pub fn nearest<'a>(name: &str, existing: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    existing
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(score, candidate)| *score > 0.8 && *candidate != name)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate.to_owned())
 }

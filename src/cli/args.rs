@@ -14,7 +14,7 @@ Exit status:
   3    a batch ended, and some of its items failed
   4    there is no connection to containerd
   5    the script lacks access that it needs
-  6    a disk is full
+  6    a disk, or a quota, is full
   130  interrupted; 143 after SIGTERM, 141 when the reader of the output went away
   A script sets its own with exit(n).
 
@@ -141,6 +141,19 @@ pub enum Command {
     Sandbox(Sandbox),
     /// Says what works and what does not on this node, with the cure.
     Doctor,
+    /// Takes a command line of ctr, shows it in the script language, and runs that.
+    #[command(disable_help_flag = true)]
+    Ctr {
+        /// Only shows it.
+        #[arg(long)]
+        show: bool,
+        /// Prints what each command and flag of ctr is here, as Markdown.
+        #[arg(long, conflicts_with = "show")]
+        markdown: bool,
+        /// What follows ctr; --help explains it.
+        #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Lists the ready scripts, which run as std/NAME, or prints the manual of one.
     Scripts {
         /// The script whose manual is printed.
@@ -153,6 +166,9 @@ pub enum Command {
     Reference,
     /// Prints the definitions that editors with a Rhai plugin read (.d.rhai).
     Definitions,
+    /// Keeps standard input open for a process whose terminal was left, until that is gone.
+    #[command(hide = true)]
+    HoldInput,
     /// Prints the completions of the command line for a shell.
     Completions {
         /// The shell.
@@ -167,8 +183,8 @@ pub struct Sandbox {
     #[arg(short = 'e', long = "eval", value_name = "EXPR", allow_hyphen_values = true)]
     pub eval: Option<String>,
 
-    /// The containerd to run instead of the installed one.
-    #[arg(long, value_name = "FILE")]
+    /// The containerd to run instead of the installed one; its shim is looked for beside it first.
+    #[arg(long, value_name = "FILE", env = "CTRSH_SANDBOX_CONTAINERD")]
     pub containerd: Option<PathBuf>,
 
     /// Loads the CRI plugin too.
@@ -225,6 +241,26 @@ mod tests {
     #[test]
     fn an_expression_may_begin_with_a_hyphen() {
         assert_eq!(cli(&["-e", "-1 + 2", "a"]).eval.as_deref(), Some("-1 + 2"));
+    }
+
+    #[test]
+    fn a_line_of_ctr_is_kept_as_it_is() {
+        for (line, namespace, rest) in [
+            (&["ctr", "-n", "k8s.io", "images", "ls", "-q"][..], Some("k8s.io"), &["images", "ls", "-q"][..]),
+            (
+                &["ctr", "--debug", "-n", "k8s.io", "run", "-t", "a", "b"],
+                None,
+                &["--debug", "-n", "k8s.io", "run", "-t", "a", "b"],
+            ),
+            (&["-n", "x", "ctr", "run", "--help"], Some("x"), &["run", "--help"]),
+            (&["ctr", "--show", "images", "ls", "--json"], None, &["images", "ls", "--json"]),
+            (&["ctr", "--help"], None, &["--help"]),
+        ] {
+            let cli = cli(line);
+            assert_eq!(cli.global.namespace.as_deref(), namespace, "{line:?}");
+            let Some(Command::Ctr { words, .. }) = cli.command else { panic!("{line:?}") };
+            assert_eq!(words, rest);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 mod args;
+mod ctr;
 mod doctor;
 mod environment;
 mod run;
@@ -16,6 +17,11 @@ pub use args::Cli;
 /// Runs the program.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match args::parse(arguments) {
+        // It has nothing of a shell, and lives as long as a container.
+        Ok(Cli { command: Some(args::Command::HoldInput), .. }) => {
+            crate::shell::hold_input();
+            ExitCode::SUCCESS
+        }
         Ok(cli) => run::run(cli),
         Err(status) => status,
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 
 use super::args::{Cli, Command, Global};
-use super::{doctor, environment, sandbox};
+use super::{ctr, doctor, environment, sandbox};
 use crate::config::{self, Sources, Span};
 use crate::containerd::ConnectOptions;
 use crate::grant::Allow;
@@ -40,6 +40,9 @@ pub(super) enum Error {
     /// The sandbox could not be made.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::Error),
+    /// A line of ctr is wrong.
+    #[error(transparent)]
+    Ctr(#[from] crate::ctr::Error),
 }
 
 impl Failure for Error {
@@ -50,6 +53,7 @@ impl Failure for Error {
             Self::Shell(error) => error.kind(),
             Self::NoScript(_) => Kind::Usage,
             Self::Sandbox(error) => error.kind(),
+            Self::Ctr(error) => error.kind(),
         }
     }
 
@@ -64,6 +68,7 @@ impl Failure for Error {
                 near.or_else(|| Some("ctrsh scripts lists them".into()))
             }
             Self::Sandbox(error) => error.hint(),
+            Self::Ctr(error) => error.hint(),
         }
     }
 }
@@ -156,18 +161,22 @@ impl Choices {
 }
 
 /// Runs the program.
-pub(super) fn run(cli: Cli) -> ExitCode {
+pub(super) fn run(mut cli: Cli) -> ExitCode {
     // What is in memory may be a password (FACTS: secrets at rest); a core file would keep it.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let plain = environment::variable("NO_COLOR").is_some_and(|value| !value.is_empty())
         || environment::variable("TERM").is_some_and(|term| term == "dumb");
+    let line = ctr::line(&mut cli);
     let choices = Choices::of(&cli.global);
     let color = choices.as_ref().map_or_else(|_| When::Auto, |choices| choices.color);
     let json = choices.as_ref().map_or(cli.global.json, |choices| choices.format == Format::Json);
     let screen = Arc::new(Screen::new(Outputs::standard(), color, plain, json));
     let result = choices.and_then(|choices| {
         log::begin(choices.log, &screen);
-        carry_out(&cli, choices, &screen)
+        match line {
+            Some(line) => ctr::carry_out(&cli, line?, &choices, &screen),
+            None => carry_out(&cli, choices, &screen),
+        }
     });
     let code = result.unwrap_or_else(|error| {
         screen.failure(&error);
@@ -191,13 +200,18 @@ fn carry_out(cli: &Cli, choices: Choices, screen: &Arc<Screen>) -> Result<u8, Er
         });
         return Ok(status::DONE);
     }
+    on_runtime(|runtime| with_runtime(cli, choices, screen, runtime))
+}
+
+/// Gives something threads to wait on.
+pub(super) fn on_runtime(work: impl FnOnce(&tokio::runtime::Handle) -> Result<u8, Error>) -> Result<u8, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("ctrsh")
         .enable_all()
         .build()
         .map_err(shell::Error::Start)?;
-    let result = with_runtime(cli, choices, screen, runtime.handle());
+    let result = work(runtime.handle());
     // What is still running was cancelled; nobody waits for its threads.
     runtime.shutdown_background();
     result
@@ -315,7 +329,7 @@ fn manual(name: &str) -> Result<String, Error> {
 }
 
 /// Does what has to be done before the program ends, also when it ends early.
-struct Cleaned(Arc<Interrupt>);
+pub(super) struct Cleaned(pub(super) Arc<Interrupt>);
 
 impl Drop for Cleaned {
     fn drop(&mut self) {
@@ -325,15 +339,15 @@ impl Drop for Cleaned {
 
 /// What a shell is given beside the user's choices.
 #[derive(Default)]
-struct Setting<'a> {
+pub(super) struct Setting<'a> {
     /// The script's folder.
-    folder: Option<PathBuf>,
-    args: Vec<String>,
+    pub(super) folder: Option<PathBuf>,
+    pub(super) args: Vec<String>,
     /// Whether there is a prompt and no script.
-    alone: bool,
+    pub(super) alone: bool,
     /// Whether anything is going to run.
-    runs: bool,
-    sandbox: Option<&'a crate::sandbox::Sandbox>,
+    pub(super) runs: bool,
+    pub(super) sandbox: Option<&'a crate::sandbox::Sandbox>,
 }
 
 fn read(path: &Path) -> Result<Source, Error> {
@@ -346,7 +360,7 @@ fn read(path: &Path) -> Result<Source, Error> {
     Ok(Source::file("stdin", text))
 }
 
-fn shell_for(
+pub(super) fn shell_for(
     cli: &Cli,
     choices: &Choices,
     screen: &Arc<Screen>,

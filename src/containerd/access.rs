@@ -158,26 +158,35 @@ pub(super) fn short(rpc: &str) -> &str {
     rpc.rmatch_indices('.').next().map_or(rpc, |(at, _)| &rpc[at + 1..])
 }
 
+/// Returns the folder of the protocol files that `containerd-client` was generated from.
+#[cfg(test)]
+pub(super) fn protocol_folder() -> std::path::PathBuf {
+    let host = std::process::Command::new("rustc").arg("-vV").output().unwrap();
+    let host = String::from_utf8(host.stdout).unwrap();
+    let host = host.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    // What other platforms need was not downloaded.
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--offline", "--filter-platform", host, "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let package = metadata["packages"].as_array().unwrap().iter().find(|p| p["name"] == "containerd-client").unwrap();
+    let root = std::path::Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap();
+    root.join("vendor/github.com/containerd/containerd/api")
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
     use super::*;
 
     /// Reads `package`, `service` and `rpc` lines of the protocol files that `containerd-client` was generated from.
     fn rpcs_of_the_protocol() -> BTreeSet<String> {
-        let output = std::process::Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version=1", "--offline", "--manifest-path"])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-            .output()
-            .unwrap();
-        let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let package =
-            metadata["packages"].as_array().unwrap().iter().find(|p| p["name"] == "containerd-client").unwrap();
-        let root = Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap();
         let mut found = BTreeSet::new();
-        let mut folders = vec![root.join("vendor/github.com/containerd/containerd/api/services")];
+        let mut folders = vec![protocol_folder().join("services")];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();

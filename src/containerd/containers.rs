@@ -19,6 +19,8 @@ use crate::oci::spec::SPEC_TYPE_URL;
 pub const DEFAULT_RUNTIME: &str = "io.containerd.runc.v2";
 /// The type URL of runc's options. It has no slash before it, unlike what prost would write.
 const RUNC_OPTIONS_TYPE_URL: &str = "containerd.runc.v1.Options";
+/// The type URL of the options of other runtimes (containerd `api/types/runtimeoptions/v1/api.proto`).
+const RUNTIME_OPTIONS_TYPE_URL: &str = "runtimeoptions.v1.Options";
 
 /// A container record.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,12 +56,14 @@ pub struct Runtime {
     pub name: String,
     /// Its options, when it is a runc.
     pub options: Option<RuncOptions>,
+    /// The file with its options, when it is another one that has such a file.
+    pub config_path: Option<String>,
 }
 
 impl Default for Runtime {
     /// Returns the runtime that ctr takes, with no option set.
     fn default() -> Self {
-        Self { name: DEFAULT_RUNTIME.to_owned(), options: Some(RuncOptions::default()) }
+        Self { name: DEFAULT_RUNTIME.to_owned(), options: Some(RuncOptions::default()), config_path: None }
     }
 }
 
@@ -96,6 +100,34 @@ impl RuncOptions {
     /// Writes them as the daemon wants them.
     pub(super) fn to_any(&self) -> Any {
         Any { type_url: RUNC_OPTIONS_TYPE_URL.to_owned(), value: self.encode_to_vec() }
+    }
+}
+
+/// Options of a runtime that is no runc, as far as ctr sets them.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct RuntimeOptions {
+    #[prost(string, tag = "2")]
+    config_path: String,
+}
+
+impl Runtime {
+    fn from_wire(wire: api::container::Runtime) -> Self {
+        let options = |type_url: &str| wire.options.as_ref().filter(|any| any.type_url == type_url);
+        let runc = options(RUNC_OPTIONS_TYPE_URL).and_then(|any| RuncOptions::decode(any.value.as_slice()).ok());
+        let other = options(RUNTIME_OPTIONS_TYPE_URL).and_then(|any| RuntimeOptions::decode(any.value.as_slice()).ok());
+        let config_path = other.map(|options| options.config_path).filter(|path| !path.is_empty());
+        Self { name: wire.name, options: runc, config_path }
+    }
+
+    fn to_wire(&self) -> api::container::Runtime {
+        let other = self.config_path.clone().map(|config_path| Any {
+            type_url: RUNTIME_OPTIONS_TYPE_URL.to_owned(),
+            value: RuntimeOptions { config_path }.encode_to_vec(),
+        });
+        api::container::Runtime {
+            name: self.name.clone(),
+            options: self.options.as_ref().map(RuncOptions::to_any).or(other),
+        }
     }
 }
 
@@ -191,6 +223,17 @@ impl Containers {
         self.update("update container", container, FieldMask { paths: vec!["spec".to_owned()] }).await
     }
 
+    /// Replaces one of the things that clients keep with the container.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] when there is no such container.
+    pub async fn set_extension(&self, id: &str, name: &str, extension: &Extension) -> Result<Container> {
+        let any = Any { type_url: extension.type_url.clone(), value: extension.value.clone() };
+        let extensions = [(name.to_owned(), any)].into();
+        let container = api::Container { id: id.to_owned(), extensions, ..Default::default() };
+        self.update("update container", container, FieldMask { paths: vec![format!("extensions.{name}")] }).await
+    }
+
     /// Deletes the record; task and snapshot are not touched.
     ///
     /// # Errors
@@ -221,13 +264,7 @@ impl Container {
             labels: wire::labels(wire.labels),
             created_at: wire::time(wire.created_at),
             updated_at: wire::time(wire.updated_at),
-            runtime: wire.runtime.map_or(Runtime { name: String::new(), options: None }, |runtime| Runtime {
-                name: runtime.name,
-                options: runtime
-                    .options
-                    .filter(|any| any.type_url == RUNC_OPTIONS_TYPE_URL)
-                    .and_then(|any| RuncOptions::decode(any.value.as_slice()).ok()),
-            }),
+            runtime: Runtime::from_wire(wire.runtime.unwrap_or_default()),
             snapshotter: wire.snapshotter,
             snapshot_key: wire.snapshot_key,
             spec,
@@ -246,10 +283,7 @@ impl Container {
             id: self.id.clone(),
             labels: wire::to_labels(&self.labels),
             image: self.image.clone(),
-            runtime: Some(api::container::Runtime {
-                name: self.runtime.name.clone(),
-                options: self.runtime.options.as_ref().map(RuncOptions::to_any),
-            }),
+            runtime: Some(self.runtime.to_wire()),
             spec: self.spec.as_ref().map(|spec| spec_to_any(spec, &self.id)).transpose()?,
             snapshotter: self.snapshotter.clone(),
             snapshot_key: self.snapshot_key.clone(),

@@ -107,6 +107,8 @@ pub enum Fault {
     Unsupported,
     /// The connection broke, or the daemon is stopping.
     Unavailable,
+    /// The answer does not fit into one message.
+    TooLarge,
     /// The daemon gave up waiting.
     Timeout,
     /// Someone cancelled it at the daemon's side.
@@ -134,8 +136,13 @@ impl Fault {
             Code::Unavailable if says(&["locked for", "locked since", "is locked"]) => Self::Locked,
             Code::FailedPrecondition if says(&["unexpected commit", "failed size validation"]) => Self::Integrity,
             Code::FailedPrecondition | Code::Aborted => Self::Conflict,
+            // The daemon's words (grpc-go), or our own library's where the daemon has a higher limit (tonic).
+            Code::ResourceExhausted | Code::OutOfRange if says(&["larger than max", "message length too large"]) => {
+                Self::TooLarge
+            }
             Code::OutOfRange => Self::Offset,
             Code::InvalidArgument => Self::Invalid,
+            Code::Unknown if says(&["failed parsing subscription filters"]) => Self::Invalid,
             Code::Unimplemented => Self::Unsupported,
             Code::DeadlineExceeded => Self::Timeout,
             Code::PermissionDenied | Code::Unauthenticated => Self::Denied,
@@ -175,7 +182,7 @@ impl Fault {
             Self::Conflict | Self::Locked | Self::Offset => Kind::Conflict,
             Self::Integrity => Kind::Integrity,
             Self::NoSpace => Kind::NoSpace,
-            Self::Invalid | Self::Unsupported => Kind::Usage,
+            Self::Invalid | Self::Unsupported | Self::TooLarge => Kind::Usage,
             Self::Unavailable => Kind::Unavailable,
             Self::Timeout => Kind::Timeout,
             Self::Cancelled => Kind::Cancelled,
@@ -227,6 +234,12 @@ impl Error {
         self.fault() == Some(Fault::NotFound)
     }
 
+    /// Returns whether the daemon does not serve the call.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        self.fault() == Some(Fault::Unsupported)
+    }
+
     /// Returns whether the thing exists already.
     #[must_use]
     pub fn is_already_exists(&self) -> bool {
@@ -258,8 +271,12 @@ impl Failure for Error {
             Self::Address { .. } => Some("give a path, such as /run/containerd/containerd.sock".into()),
             Self::Call { fault, .. } => match fault {
                 Fault::NoSpace => Some("make room on the disk that holds containerd's root folder".into()),
+                Fault::TooLarge => Some("ask for less of it at once, by a filter".into()),
                 Fault::Unsupported => Some("this containerd is too old for it, or the plugin is switched off".into()),
                 Fault::Locked => Some("another client is writing the same content; try again when it is done".into()),
+                Fault::LeaseGone => {
+                    Some("it was deleted or has expired; leases::list() shows those that are there".into())
+                }
                 Fault::Unavailable => Some("see whether containerd is running: systemctl status containerd".into()),
                 _ => None,
             },

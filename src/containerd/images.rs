@@ -1,11 +1,13 @@
 //! Image records: names that point to content.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use containerd_client::services::v1 as wire_v1;
 use wire_v1::images_client::ImagesClient;
 use wire_v1::{CreateImageRequest, DeleteImageRequest, GetImageRequest, ListImagesRequest, UpdateImageRequest};
 
-use super::error::failed;
+use super::error::{Fault, failed};
 use super::guard::Guard;
 use super::{Client, Labels, Result, service, wire};
 use crate::oci::{self, Descriptor};
@@ -33,6 +35,23 @@ pub enum Deletion {
     Later,
     /// Waits for a full run of the collector.
     Synchronous,
+}
+
+/// How many digits of a digest tell parts of a list from each other at most: beyond that, they are names of one image.
+const LONGEST_ENDING: usize = 4;
+
+/// Returns the endings that are one hexadecimal digit longer.
+fn longer(ending: &str) -> impl Iterator<Item = String> {
+    "0123456789abcdef".chars().map(move |digit| format!("{digit}{ending}"))
+}
+
+/// Narrows filters to the records whose targets' digests end so.
+fn part(filters: &[String], ending: &str) -> Vec<String> {
+    let ends = format!("target.digest~=\"{ending}$\"");
+    let narrowed = filters.iter().map(|filter| filter.trim()).filter(|filter| !filter.is_empty());
+    let narrowed: Vec<String> = narrowed.map(|filter| format!("{filter},{ends}")).collect();
+    // An empty filter fits all, and none are as good as that.
+    if narrowed.len() < filters.len() || filters.is_empty() { vec![ends] } else { narrowed }
 }
 
 /// The image service.
@@ -64,14 +83,39 @@ impl Images {
 
     /// Lists the records that match any of the filters (containerd's filter language), all without filters.
     ///
-    /// A record whose target has a digest of an unknown algorithm is left out and logged: nothing could be done with it.
+    /// A list that does not fit into one message is asked for in parts, which are not of one moment. A record whose target
+    /// has a digest of an unknown algorithm is left out and logged: nothing could be done with it.
     ///
     /// # Errors
     /// Fails when the daemon refuses a filter.
     pub async fn list(&self, filters: &[String]) -> Result<Vec<Image>> {
-        let answer = self.rpc().list(ListImagesRequest { filters: filters.to_vec() }).await;
+        match self.list_once(filters.to_vec()).await {
+            Err(error) if error.fault() == Some(Fault::TooLarge) => self.list_in_parts(filters).await,
+            other => other,
+        }
+    }
+
+    async fn list_once(&self, filters: Vec<String>) -> Result<Vec<Image>> {
+        let answer = self.rpc().list(ListImagesRequest { filters }).await;
         let images = answer.map_err(failed("list images of", self.0.namespace()))?.into_inner().images;
         Ok(images.into_iter().filter_map(Image::readable).collect())
+    }
+
+    /// Lists by the last digits of the targets' digests, as many as it takes.
+    async fn list_in_parts(&self, filters: &[String]) -> Result<Vec<Image>> {
+        // By name: what is retargeted meanwhile may be seen twice.
+        let mut found = BTreeMap::new();
+        let mut endings: Vec<String> = longer("").collect();
+        while let Some(ending) = endings.pop() {
+            match self.list_once(part(filters, &ending)).await {
+                Ok(images) => found.extend(images.into_iter().map(|image| (image.name.clone(), image))),
+                Err(error) if error.fault() == Some(Fault::TooLarge) && ending.len() < LONGEST_ENDING => {
+                    endings.extend(longer(&ending));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found.into_values().collect())
     }
 
     /// Makes a record.
@@ -100,8 +144,23 @@ impl Images {
     /// # Errors
     /// [`Error::is_not_found`](super::Error::is_not_found) when there is none.
     pub async fn set_labels(&self, name: &str, labels: &Labels) -> Result<Image> {
-        let image = wire_v1::Image { name: name.to_owned(), labels: wire::to_labels(labels), ..Default::default() };
+        let image = wire_v1::Image {
+            name: name.to_owned(),
+            labels: wire::to_labels(labels),
+            // The mask leaves it alone. Without one containerd 1.7 and 2.x crash (services/images/helpers.go, descFromProto).
+            target: Some(containerd_client::types::Descriptor::default()),
+            ..Default::default()
+        };
         self.update("label image", image, wire::label_mask(labels.keys())).await
+    }
+
+    /// Puts these labels in place of all that a record has.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`](super::Error::is_not_found) when there is none.
+    pub async fn replace_labels(&self, name: &str, labels: &Labels) -> Result<Image> {
+        let image = wire_v1::Image { name: name.to_owned(), labels: wire::to_labels(labels), ..Default::default() };
+        self.update("label image", image, prost_types::FieldMask { paths: vec!["labels".to_owned()] }).await
     }
 
     /// Makes a record, or points the one of that name to the target, leaving its other labels alone.
@@ -169,5 +228,22 @@ impl Image {
             target: Some(wire::to_descriptor(target)),
             ..Default::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_narrowed_by_the_end_of_the_digest() {
+        let ends = "target.digest~=\"0f$\"";
+        let filters = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        assert_eq!(part(&[], "0f"), [ends]);
+        assert_eq!(part(&filters(&["name~=a", ""]), "0f"), [ends]);
+        let narrowed = part(&filters(&["name~=a,labels.b==c", "name==d"]), "0f");
+        assert_eq!(narrowed, [format!("name~=a,labels.b==c,{ends}"), format!("name==d,{ends}")]);
+        let endings: Vec<String> = longer("f").collect();
+        assert_eq!((endings.len(), &*endings[0], &*endings[15]), (16, "0f", "ff"));
     }
 }

@@ -5,11 +5,21 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::introspection_client::IntrospectionClient;
+use prost::Message;
+use prost_types::Any;
+use serde_json::Value;
 
-use super::error::failed;
+use super::containers::RuncOptions;
+use super::error::{Error, failed};
 use super::guard::Guard;
 use super::{Client, Result, service, wire};
 use crate::oci::Platform;
+
+/// The plugin that runs tasks (containerd `plugins.RuntimePluginV2`).
+const TASK_PLUGIN: (&str, &str) = ("io.containerd.runtime.v2", "task");
+
+/// The type URL of a question about a runtime. It has no slash before it, unlike what prost would write.
+const RUNTIME_REQUEST_TYPE_URL: &str = "containerd.types.RuntimeRequest";
 
 /// A plugin of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +64,54 @@ pub struct Deprecation {
     pub last_occurrence: DateTime<Utc>,
 }
 
+/// What a runtime's shim tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeInfo {
+    /// The runtime, such as `io.containerd.runc.v2`.
+    pub name: String,
+    /// The version of the shim.
+    pub version: String,
+    /// The commit it was built from.
+    pub revision: String,
+    /// The options that it was asked with, when they are runc's.
+    pub options: Option<RuncOptions>,
+    /// What the program behind it can do (runtime-spec `features.md`); null when it does not say.
+    pub features: Value,
+    /// The shim's notes.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A question about a runtime (containerd `api/types/introspection.proto`, which `containerd-client` does not generate).
+#[derive(Clone, PartialEq, Message)]
+struct RuntimeRequest {
+    #[prost(string, tag = "1")]
+    runtime_path: String,
+    #[prost(message, optional, tag = "2")]
+    options: Option<Any>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RuntimeAnswer {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "2")]
+    version: Option<RuntimeVersion>,
+    #[prost(message, optional, tag = "3")]
+    options: Option<Any>,
+    #[prost(message, optional, tag = "4")]
+    features: Option<Any>,
+    #[prost(btree_map = "string, string", tag = "5")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct RuntimeVersion {
+    #[prost(string, tag = "1")]
+    version: String,
+    #[prost(string, tag = "2")]
+    revision: String,
+}
+
 /// The introspection service.
 #[derive(Debug, Clone)]
 pub struct Introspection(Client);
@@ -79,6 +137,37 @@ impl Introspection {
         let answer = self.rpc().plugins(api::PluginsRequest { filters: filters.to_vec() }).await;
         let answer = answer.map_err(failed("list plugins of", &self.0.node().endpoint().to_string()))?;
         Ok(answer.into_inner().plugins.into_iter().map(Plugin::from_wire).collect())
+    }
+
+    /// Asks a runtime's shim what it is, by its name or by the path of its program.
+    ///
+    /// # Errors
+    /// [`Error::is_unsupported`] when the daemon does not pass such questions on, as before containerd 2.0.
+    pub async fn runtime(&self, runtime: &str, options: Option<&RuncOptions>) -> Result<RuntimeInfo> {
+        const ACTION: &str = "inspect runtime";
+        let question = RuntimeRequest { runtime_path: runtime.to_owned(), options: options.map(RuncOptions::to_any) };
+        let request = api::PluginInfoRequest {
+            r#type: TASK_PLUGIN.0.to_owned(),
+            id: TASK_PLUGIN.1.to_owned(),
+            options: Some(Any { type_url: RUNTIME_REQUEST_TYPE_URL.to_owned(), value: question.encode_to_vec() }),
+        };
+        let answer = self.rpc().plugin_info(request).await.map_err(failed(ACTION, runtime))?;
+        let extra = wire::required(answer.into_inner().extra, ACTION, runtime)?;
+        let told = RuntimeAnswer::decode(extra.value.as_slice()).map_err(|error| Error::Answer {
+            action: ACTION,
+            subject: runtime.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let version = told.version.unwrap_or_default();
+        let features = told.features.and_then(|any| serde_json::from_slice(&any.value).ok());
+        Ok(RuntimeInfo {
+            name: told.name,
+            version: version.version,
+            revision: version.revision,
+            options: told.options.and_then(|any| RuncOptions::decode(any.value.as_slice()).ok()),
+            features: features.unwrap_or_default(),
+            annotations: told.annotations,
+        })
     }
 
     /// Asks for the daemon's identity.

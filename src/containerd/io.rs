@@ -6,15 +6,16 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 
-use super::tasks::{Stdio, Tasks};
+use super::tasks::{Stdio, Task, Tasks};
 use super::{Client, Result};
 
 /// What Go's `url.Parse` would not take as part of a path.
@@ -48,13 +49,15 @@ pub struct Pipes {
     folder: Folder,
 }
 
-/// A folder that goes when this value goes.
+/// A folder that goes when this value goes, unless it is left.
 #[derive(Debug)]
-struct Folder(PathBuf);
+struct Folder(PathBuf, bool);
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
+        if !self.1
+            && let Err(error) = fs::remove_dir_all(&self.0)
+        {
             tracing::warn!(folder = %self.0.display(), %error, "a FIFO folder was left behind");
         }
     }
@@ -66,6 +69,19 @@ impl Pipes {
     /// # Errors
     /// Fails when `run_dir` cannot be made, or is a link or another user's.
     pub fn open(run_dir: &Path, name: &str, shape: Shape) -> io::Result<Self> {
+        Self::make(run_dir, name, shape, true)
+    }
+
+    /// Makes the FIFOs of a process that nobody is at yet. Its input is not opened: whoever attaches first does that, and
+    /// until then the shim waits. What it writes stays in the FIFOs, as much as they hold (pipe(7): 64 KiB).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn unattended(run_dir: &Path, name: &str, shape: Shape) -> io::Result<Self> {
+        Self::make(run_dir, name, shape, false)
+    }
+
+    fn make(run_dir: &Path, name: &str, shape: Shape, attended: bool) -> io::Result<Self> {
         private_folder(run_dir)?;
         let folder = new_folder(run_dir)?;
         let fifo = |end: &str| -> io::Result<PathBuf> {
@@ -93,7 +109,7 @@ impl Pipes {
             let path = fifo("stdin")?;
             stdio.stdin = text(&path);
             // Linux lets a FIFO be opened for both (fifo(7)): the shim is not there yet to be the reader.
-            Some(OpenOptions::new().read_write(true).open_sender(path)?)
+            attended.then(|| OpenOptions::new().read_write(true).open_sender(path)).transpose()?
         } else {
             None
         };
@@ -135,12 +151,20 @@ impl Pipes {
     pub fn into_terminal(self, client: &Client, id: &str, exec_id: &str) -> Terminal {
         Terminal {
             stdin: self.stdin,
-            stdout: self.stdout,
+            stdout: Some(self.stdout),
+            stderr: self.stderr,
+            stdin_path: PathBuf::from(&self.stdio.stdin),
+            is_terminal: self.stdio.terminal,
             tasks: client.tasks(),
             id: id.to_owned(),
             exec_id: exec_id.to_owned(),
-            _folder: self.folder,
+            folder: Some(self.folder),
         }
+    }
+
+    /// Lets go of them for whoever attaches later: the FIFOs stay until [`remove_fifos`] takes them away.
+    pub fn leave(mut self) {
+        self.folder.1 = true;
     }
 }
 
@@ -183,24 +207,81 @@ async fn drain(pipe: &mut Receiver, into: &mut Captured, limit: usize) -> io::Re
     }
 }
 
-/// The terminal of a process, for a shell to drive.
+/// The terminal of a process, or its outputs and input, for a shell to drive.
 #[derive(Debug)]
 pub struct Terminal {
     stdin: Option<Sender>,
-    stdout: Receiver,
+    stdout: Option<Receiver>,
+    stderr: Option<Receiver>,
+    stdin_path: PathBuf,
+    is_terminal: bool,
     tasks: Tasks,
     id: String,
     exec_id: String,
-    _folder: Folder,
+    folder: Option<Folder>,
 }
 
 impl Terminal {
-    /// Reads what the process wrote; nothing means that it has ended.
+    /// Opens the FIFOs of a process that runs already.
+    ///
+    /// # Errors
+    /// Fails when they are not there.
+    pub fn attach(client: &Client, task: &Task, exec_id: &str) -> io::Result<Self> {
+        let output = |path: &str| -> io::Result<Option<Receiver>> {
+            (!path.is_empty()).then(|| OpenOptions::new().open_receiver(path)).transpose()
+        };
+        let stdin = match task.stdin.as_str() {
+            "" => None,
+            path => match OpenOptions::new().open_sender(path) {
+                // Nobody reads it any more: its input has ended.
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => None,
+                other => Some(other?),
+            },
+        };
+        Ok(Self {
+            stdin,
+            stdout: output(&task.stdout)?,
+            stderr: if task.terminal || task.stderr == task.stdout { None } else { output(&task.stderr)? },
+            stdin_path: PathBuf::from(&task.stdin),
+            is_terminal: task.terminal,
+            tasks: client.tasks(),
+            id: task.id.clone(),
+            exec_id: exec_id.to_owned(),
+            folder: None,
+        })
+    }
+
+    /// Returns whether the process has a terminal, and not outputs and input apart.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// Reads what the process wrote; nothing means that it has ended. May be dropped and called again.
     ///
     /// # Errors
     /// Fails when the FIFO cannot be read.
     pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stdout.read(buffer).await
+        loop {
+            let (out, err) = (self.stdout.as_ref(), self.stderr.as_ref());
+            // Each is asked whether it is ready, as the buffer cannot be lent to two.
+            let is_out = match (out, err) {
+                (None, None) => return Ok(0),
+                (Some(out), None) => out.readable().await.map(|()| true)?,
+                (None, Some(err)) => err.readable().await.map(|()| false)?,
+                (Some(out), Some(err)) => tokio::select! {
+                    ready = out.readable() => ready.map(|()| true)?,
+                    ready = err.readable() => ready.map(|()| false)?,
+                },
+            };
+            let from = if is_out { &mut self.stdout } else { &mut self.stderr };
+            let Some(pipe) = from else { continue };
+            match pipe.try_read(buffer) {
+                Ok(0) => *from = None,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
     }
 
     /// Takes the end that keys are written to, so that it can be written while another task reads.
@@ -225,6 +306,53 @@ impl Terminal {
     /// Fails when the process is gone.
     pub async fn resize(&self, width: u16, height: u16) -> Result<()> {
         self.tasks.resize(&self.id, &self.exec_id, width.into(), height.into()).await
+    }
+
+    /// Lets go of the process, which runs on: its FIFOs stay. Returns a writing end of its input, which somebody has to keep
+    /// open: when the last one is closed the shim takes that for the end of the input, and of the terminal.
+    ///
+    /// # Errors
+    /// Fails when the FIFO cannot be opened.
+    pub fn leave(mut self) -> io::Result<Option<OwnedFd>> {
+        if let Some(folder) = &mut self.folder {
+            folder.1 = true;
+        }
+        self.input()
+    }
+
+    /// Opens another writing end of the process's input; nothing when it has none, or nobody reads it.
+    ///
+    /// # Errors
+    /// Fails when the FIFO cannot be opened.
+    pub fn input(&self) -> io::Result<Option<OwnedFd>> {
+        if self.stdin_path.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(&self.stdin_path);
+        match file {
+            Ok(file) => Ok(Some(file.into())),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Removes the FIFOs of a process that is gone, and their folder, when a client made one for them: what is not a FIFO of that
+/// process stays.
+pub fn remove_fifos(task: &Task) {
+    for path in [&task.stdin, &task.stdout, &task.stderr] {
+        let path = Path::new(path);
+        let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| {
+            [task.exec_id.as_deref(), Some(task.id.as_str())].into_iter().flatten().any(|owner| name.starts_with(owner))
+        });
+        if named && fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+            let _ = fs::remove_file(path);
+            // Goes when it is empty, and stays when it is not.
+            let _ = path.parent().map(fs::remove_dir);
+        }
     }
 }
 
@@ -301,7 +429,7 @@ fn new_folder(parent: &Path) -> io::Result<Folder> {
     loop {
         let path = parent.join(format!("fifo-{:016x}", rand::random::<u64>()));
         match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => return Ok(Folder(path)),
+            Ok(()) => return Ok(Folder(path, false)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::leases_client::LeasesClient;
 
@@ -16,6 +16,8 @@ use super::guard::Guard;
 use super::images::Deletion;
 use super::{Client, Labels, Result, service, wire};
 use crate::oci::Digest;
+
+mod change;
 
 /// How long a lease lives that nobody deletes, as in containerd's own client.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -84,24 +86,7 @@ impl Leases {
     /// # Errors
     /// Fails when the daemon cannot be reached or the grant lacks `write`.
     pub async fn create(&self, lifetime: Duration, labels: &Labels) -> Result<Lease> {
-        let lifetime = TimeDelta::from_std(lifetime).unwrap_or(TimeDelta::MAX);
-        let now = Utc::now();
-        let lease = self.create_until(now + lifetime, labels).await?;
-        if (lease.created_at - now).abs() < CLOCK_SKEW {
-            return Ok(lease);
-        }
-        let right = self.create_until(lease.created_at + lifetime, labels).await?;
-        self.delete(&lease.id, Deletion::Later).await?;
-        Ok(right)
-    }
-
-    async fn create_until(&self, end: DateTime<Utc>, labels: &Labels) -> Result<Lease> {
-        let id = fresh_id();
-        let mut labels = wire::to_labels(labels);
-        labels.insert(EXPIRE.to_owned(), end.to_rfc3339_opts(SecondsFormat::Secs, true));
-        let answer = self.rpc().create(api::CreateRequest { id: id.clone(), labels }).await;
-        let lease = answer.map_err(failed("create lease", &id))?.into_inner().lease;
-        Ok(Lease::from_wire(wire::required(lease, "create lease", &id)?))
+        self.create_named(&fresh_id(), Some(lifetime), labels).await
     }
 
     /// Deletes a lease; one that is gone already is as good. With [`Deletion::Synchronous`] what only it kept is gone

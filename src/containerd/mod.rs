@@ -39,6 +39,7 @@ pub mod io;
 pub mod leases;
 pub mod metrics;
 pub mod namespaces;
+pub mod sandboxes;
 pub mod snapshots;
 pub mod store;
 pub mod tasks;

@@ -24,14 +24,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns the name as ctr prints it.
+    /// Returns the name by which containerd's filters know it (`kind==active`).
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::View => "View",
-            Self::Active => "Active",
-            Self::Committed => "Committed",
-            Self::Unknown => "Unknown",
+            Self::View => "view",
+            Self::Active => "active",
+            Self::Committed => "committed",
+            Self::Unknown => "unknown",
         }
     }
 }

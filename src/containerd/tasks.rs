@@ -20,12 +20,15 @@ use super::guard::Guard;
 use super::metrics::{self, Metrics};
 use super::snapshots::Mount;
 use super::{Client, Result, identifier, service, wire};
+use crate::oci::Descriptor;
 use crate::oci::spec::{PROCESS_TYPE_URL, Process, Resources};
 
 /// The type URL of a resource update, whose value is JSON (containerd `client/task.go`, Update).
 const RESOURCES_TYPE_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 /// The type URL of what the runc shim knows of a process.
 const PROCESS_DETAILS_TYPE_URL: &str = "containerd.runc.v1.ProcessDetails";
+/// The type URL of the options of a checkpoint.
+const CHECKPOINT_OPTIONS_TYPE_URL: &str = "containerd.runc.v1.CheckpointOptions";
 
 /// What a process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -130,6 +133,38 @@ pub struct Stdio {
     pub terminal: bool,
 }
 
+/// How the runc shim takes a checkpoint (containerd `api/types/runc/options/oci.proto`).
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct CheckpointOptions {
+    /// Ends the container afterwards.
+    #[prost(bool, tag = "1")]
+    pub exit: bool,
+    /// Takes TCP connections along.
+    #[prost(bool, tag = "2")]
+    pub open_tcp: bool,
+    /// Takes Unix sockets to processes outside along.
+    #[prost(bool, tag = "3")]
+    pub external_unix_sockets: bool,
+    /// Takes the terminal along.
+    #[prost(bool, tag = "4")]
+    pub terminal: bool,
+    /// Takes file locks along.
+    #[prost(bool, tag = "5")]
+    pub file_locks: bool,
+    /// Makes these namespaces empty when it is restored.
+    #[prost(string, repeated, tag = "6")]
+    pub empty_namespaces: Vec<String>,
+    /// How cgroups are treated.
+    #[prost(string, tag = "7")]
+    pub cgroups_mode: String,
+    /// A folder of the daemon's host for the state, in place of the content store.
+    #[prost(string, tag = "8")]
+    pub image_path: String,
+    /// A folder of the daemon's host for the log of CRIU.
+    #[prost(string, tag = "9")]
+    pub work_path: String,
+}
+
 #[derive(Clone, PartialEq, Eq, Message)]
 struct ProcessDetails {
     #[prost(string, tag = "1")]
@@ -154,11 +189,19 @@ impl Tasks {
         service!(TasksClient<_>, self.0)
     }
 
-    /// Makes the task of a container, which waits to be started, and returns its process.
+    /// Makes the task of a container, which waits to be started, and returns its process. With a checkpoint, of the
+    /// content store, it goes on where that was taken.
     ///
     /// # Errors
     /// [`Error::is_already_exists`] when the container has one.
-    pub async fn create(&self, id: &str, rootfs: &[Mount], io: &Stdio, options: Option<&RuncOptions>) -> Result<u32> {
+    pub async fn create(
+        &self,
+        id: &str,
+        rootfs: &[Mount],
+        io: &Stdio,
+        options: Option<&RuncOptions>,
+        checkpoint: Option<&Descriptor>,
+    ) -> Result<u32> {
         let request = api::CreateTaskRequest {
             container_id: id.to_owned(),
             rootfs: rootfs.iter().map(Mount::to_wire).collect(),
@@ -166,7 +209,7 @@ impl Tasks {
             stdout: io.stdout.clone(),
             stderr: io.stderr.clone(),
             terminal: io.terminal,
-            checkpoint: None,
+            checkpoint: checkpoint.map(wire::to_descriptor),
             options: options.map(RuncOptions::to_any),
             runtime_path: String::new(),
         };
@@ -355,6 +398,23 @@ impl Tasks {
         };
         self.rpc().update(request).await.map_err(failed("update task", id))?;
         Ok(())
+    }
+
+    /// Writes down the state of the container's processes, and returns what was put into the content store: the state
+    /// and the spec, unless they go to a folder of the daemon's host.
+    ///
+    /// # Errors
+    /// What the runtime says; it needs CRIU.
+    pub async fn checkpoint(&self, id: &str, options: &CheckpointOptions) -> Result<Vec<Descriptor>> {
+        const ACTION: &str = "checkpoint task";
+        let any = Any { type_url: CHECKPOINT_OPTIONS_TYPE_URL.to_owned(), value: options.encode_to_vec() };
+        let request = api::CheckpointTaskRequest {
+            container_id: id.to_owned(),
+            parent_checkpoint: String::new(),
+            options: Some(any),
+        };
+        let made = self.rpc().checkpoint(request).await.map_err(failed(ACTION, id))?.into_inner().descriptors;
+        made.into_iter().map(|descriptor| Ok(wire::descriptor(descriptor)?)).collect()
     }
 
     /// Tells a terminal its size in characters.

@@ -102,6 +102,28 @@ impl MediaType {
         }
     }
 
+    /// Returns what OCI calls the same thing; what is not Docker's stays as it is (containerd
+    /// core/images/converter/default.go, `ConvertDockerMediaTypeToOCI`).
+    #[must_use]
+    pub fn to_oci(&self) -> Self {
+        match self {
+            Self::DockerList => Self::OciIndex,
+            Self::DockerManifest => Self::OciManifest,
+            Self::DockerConfig => Self::OciConfig,
+            Self::Layer(layer) => Self::Layer(layer.named(true, layer.compression)),
+            other => other.clone(),
+        }
+    }
+
+    /// Returns the media type of the same layer without its compression; what is no layer stays as it is.
+    #[must_use]
+    pub fn uncompressed(&self) -> Self {
+        match self {
+            Self::Layer(layer) => Self::Layer(layer.named(layer.is_oci(), Compression::None)),
+            other => other.clone(),
+        }
+    }
+
     /// Returns whether it names a list of manifests.
     #[must_use]
     pub fn is_index(&self) -> bool {
@@ -128,6 +150,27 @@ impl MediaType {
 }
 
 impl Layer {
+    fn is_oci(&self) -> bool {
+        self.text.starts_with("application/vnd.oci.")
+    }
+
+    /// Returns the type of a like layer.
+    fn named(&self, oci: bool, compression: Compression) -> Self {
+        let (base, sign) = match (oci, self.nondistributable) {
+            (true, false) => ("application/vnd.oci.image.layer.v1.tar", '+'),
+            (true, true) => ("application/vnd.oci.image.layer.nondistributable.v1.tar", '+'),
+            (false, false) => ("application/vnd.docker.image.rootfs.diff.tar", '.'),
+            (false, true) => ("application/vnd.docker.image.rootfs.foreign.diff.tar", '.'),
+        };
+        let ending = match compression {
+            Compression::None => String::new(),
+            Compression::Gzip => format!("{sign}gzip"),
+            Compression::Zstd => format!("{sign}zstd"),
+        };
+        let encrypted = if self.encrypted { "+encrypted" } else { "" };
+        Self { text: format!("{base}{ending}{encrypted}").into(), compression, ..self.clone() }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (rest, nondistributable) = [
             ("application/vnd.docker.image.rootfs.diff.tar", false),
@@ -193,5 +236,31 @@ mod tests {
         };
         assert!(layer.nondistributable);
         assert_eq!(layer.compression, Compression::Gzip);
+    }
+
+    #[test]
+    fn dockers_types_have_names_in_oci_and_layers_lose_their_compression() {
+        for (docker, oci) in [
+            ("application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json"),
+            ("application/vnd.docker.container.image.v1+json", "application/vnd.oci.image.config.v1+json"),
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", "application/vnd.oci.image.layer.v1.tar+gzip"),
+            ("application/vnd.docker.image.rootfs.diff.tar", "application/vnd.oci.image.layer.v1.tar"),
+            (
+                "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+                "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+            ),
+            ("application/vnd.in-toto+json", "application/vnd.in-toto+json"),
+        ] {
+            let converted = MediaType::parse(docker).to_oci();
+            assert_eq!(converted, MediaType::parse(oci));
+            assert_eq!(converted.to_oci(), converted);
+        }
+        for (layer, plain) in [
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", "application/vnd.docker.image.rootfs.diff.tar"),
+            ("application/vnd.oci.image.layer.v1.tar+zstd", "application/vnd.oci.image.layer.v1.tar"),
+            ("application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.config.v1+json"),
+        ] {
+            assert_eq!(MediaType::parse(layer).uncompressed(), MediaType::parse(plain));
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! a plain string.
 
 pub mod config;
+pub mod convert;
 pub mod descriptor;
 pub mod digest;
 mod error;

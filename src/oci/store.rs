@@ -104,7 +104,8 @@ pub trait ImageSink: Send + Sync {
         None
     }
 
-    /// Returns other repositories of the sink's own registry that are known to hold the blob, the most likely first.
+    /// Returns other repositories of the sink's own registry that are known to hold the blob, the most likely first; none
+    /// when the sink is known to have it itself.
     async fn holders(&self, _descriptor: &Descriptor) -> Result<Vec<Origin>> {
         Ok(Vec::new())
     }

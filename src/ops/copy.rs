@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::{self, BoxFuture};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use rand::Rng;
+use tokio::time::Instant;
 
 use crate::kind::{BoxFailure, Failure, Kind};
 use crate::oci::store::{self, BlobReader, BlobWriter, ImageSink, ImageSource, Labels, Origin};
@@ -22,8 +23,12 @@ use crate::ops::progress::{Meter, Progress};
 
 /// How many blobs of one copy move at the same time.
 pub const PARALLEL: usize = 4;
+/// From how many repositories a mount is tried.
+const MAX_MOUNTS: usize = 3;
 /// How often a blob may fail in a row without a single byte of progress.
 const MAX_STALLED: u32 = 8;
+/// How long a blob may go without progress. A registry may take five minutes to acknowledge the last byte of an upload.
+const MAX_STANDSTILL: Duration = Duration::from_secs(600);
 /// The longest pause before another try, when the other side names none.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -40,12 +45,12 @@ pub enum Moved {
 }
 
 /// What a copy came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Bytes that were sent, counting what had to be sent again.
     pub sent: u64,
     /// Blobs that were sent.
-    pub blobs_sent: u64,
+    pub blobs_sent: Vec<Digest>,
     /// Blobs that were mounted.
     pub blobs_mounted: u64,
     /// Blobs that were there.
@@ -55,7 +60,7 @@ pub struct Totals {
 impl std::ops::AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
         self.sent += other.sent;
-        self.blobs_sent += other.blobs_sent;
+        self.blobs_sent.extend(other.blobs_sent);
         self.blobs_mounted += other.blobs_mounted;
         self.blobs_present += other.blobs_present;
     }
@@ -125,7 +130,7 @@ impl Copy<'_> {
             match moved {
                 Moved::Present => totals.blobs_present += 1,
                 Moved::Mounted => totals.blobs_mounted += 1,
-                Moved::Sent => totals.blobs_sent += 1,
+                Moved::Sent => totals.blobs_sent.push(blob.digest.clone()),
             }
         }
         if let Some(arrived) = self.arrived {
@@ -142,18 +147,19 @@ impl Copy<'_> {
     }
 
     async fn document(&self, document: &Document) -> Result<()> {
-        // A registry on a file system is not to be trusted with two writers of one manifest: docker-registry 2.8 empties
-        // a link before it writes it, and an index that is put meanwhile is refused.
         let _turn = self.flights.turn(&self.sink.name(), &document.descriptor.digest).await;
-        if self.sink.has(&document.descriptor).await? {
+        // A registry is sent the root in any case, as that is what points its tag there.
+        let is_root = self.graph.root().is_some_and(|root| root.descriptor.digest == document.descriptor.digest);
+        let goes_anyway = is_root && self.sink.home().is_some();
+        if !goes_anyway && self.sink.has(&document.descriptor).await? {
             self.sink.adopt(&document.descriptor, &document.bytes).await?;
             return Ok(());
         }
-        let mut stalled = 0;
+        let mut patience = Patience::new();
         loop {
             match self.sink.put_manifest(&document.descriptor, document.bytes.clone(), &Labels::new()).await {
                 Ok(()) => return Ok(()),
-                Err(failure) => pause(&mut stalled, false, failure).await?,
+                Err(failure) => patience.wait(failure).await?,
             }
         }
     }
@@ -161,14 +167,20 @@ impl Copy<'_> {
     async fn blob(&self, blob: &Descriptor, totals: &Mutex<Totals>) -> Result<Moved> {
         // What one repository of a registry is being sent, the others wait for and mount.
         let scope = self.sink.home().map_or_else(|| self.sink.name(), |home| home.registry);
-        let is_known = self.sink.home().is_some() && !self.sink.holders(blob).await?.is_empty();
-        let _turn = if is_known { None } else { Some(self.flights.turn(&scope, &blob.digest).await) };
+        let is_near = !self.sink.holders(blob).await?.is_empty();
+        let _turn = if is_near { None } else { Some(self.flights.turn(&scope, &blob.digest).await) };
         let meter = self.progress.meter(&label(blob), Some(blob.size));
-        let mut stalled = 0;
+        // What another repository is known to hold is mounted without a request that asks for it.
+        if !self.sink.holders(blob).await?.is_empty() && self.mount(blob).await? {
+            meter.advance(blob.size);
+            meter.done("mounted");
+            return Ok(Moved::Mounted);
+        }
+        let mut patience = Patience::new();
         let present = loop {
             match self.sink.has(blob).await {
                 Ok(present) => break present,
-                Err(failure) => pause(&mut stalled, false, failure).await?,
+                Err(failure) => patience.wait(failure).await?,
             }
         };
         if present {
@@ -189,31 +201,47 @@ impl Copy<'_> {
     /// Tries the repositories that may hold the blob, in the registry that the sink is.
     async fn mount(&self, blob: &Descriptor) -> Result<bool> {
         let Some(own) = self.sink.home() else { return Ok(false) };
+        let mut tried: Vec<Origin> = vec![own.clone()];
         let mut candidates: Vec<Origin> = Vec::new();
         candidates.extend(self.source.origin().filter(|origin| origin.registry == own.registry));
         candidates.extend(self.sink.holders(blob).await?);
-        let named = self.source.mount_candidates(&own.registry, blob).await?;
-        candidates.extend(named.into_iter().map(|repository| Origin { registry: own.registry.clone(), repository }));
-        candidates.retain(|origin| *origin != own);
-        candidates.dedup();
-        for origin in candidates.iter().take(3) {
-            match self.sink.mount(blob, origin).await {
+        if self.mount_from(blob, candidates, &mut tried).await? {
+            return Ok(true);
+        }
+        // To ask the source costs a request.
+        let named = self.source.mount_candidates(&own.registry, blob).await?.into_iter();
+        let named = named.map(|repository| Origin { registry: own.registry.clone(), repository });
+        self.mount_from(blob, named.collect(), &mut tried).await
+    }
+
+    async fn mount_from(&self, blob: &Descriptor, candidates: Vec<Origin>, tried: &mut Vec<Origin>) -> Result<bool> {
+        for origin in candidates {
+            if tried.len() > MAX_MOUNTS {
+                break;
+            }
+            if tried.contains(&origin) {
+                continue;
+            }
+            match self.sink.mount(blob, &origin).await {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
                 // A mount is a favour; without it the blob is sent.
                 Err(failure) if failure.kind() != Kind::Cancelled => {}
                 Err(failure) => return Err(failure.into()),
             }
+            tried.push(origin);
         }
         Ok(false)
     }
 
     /// Sends the bytes, going on where a broken transfer stopped.
     async fn send(&self, blob: &Descriptor, meter: &dyn Meter, totals: &Mutex<Totals>) -> Result<Moved> {
-        let mut stalled = 0;
+        let mut patience = Patience::new();
         let mut damaged = false;
         let mut gauge = Gauge { meter, shown: 0 };
         let mut first = true;
+        // How much the sink has told to have; what it did not acknowledge is no progress.
+        let mut acknowledged = 0;
         loop {
             let labels = Labels::new();
             let writing = self.sink.write(blob, &labels);
@@ -228,11 +256,15 @@ impl Copy<'_> {
                 Ok(Some(writer)) => writer,
                 Ok(None) => return Ok(Moved::Present),
                 Err(failure) => {
-                    pause(&mut stalled, false, failure).await?;
+                    patience.wait(failure).await?;
                     continue;
                 }
             };
             let start = writer.offset();
+            if start > acknowledged {
+                acknowledged = start;
+                patience.progressed();
+            }
             gauge.show(start);
             let reader = reader.filter(|_| start == 0);
             let result = self.fill(blob, &mut *writer, reader, &mut gauge).await;
@@ -262,8 +294,7 @@ impl Copy<'_> {
                 damaged = true;
                 continue;
             }
-            let progressed = gauge.shown > start;
-            pause(&mut stalled, progressed, failure).await?;
+            patience.wait(failure).await?;
         }
     }
 
@@ -279,7 +310,7 @@ impl Copy<'_> {
         let start = writer.offset();
         let mut at = start;
         let mut hasher = (!self.sink.verifies() && start == 0).then(|| Hasher::new(blob.digest.algorithm()));
-        let mut stalled = 0;
+        let mut patience = Patience::new();
         while at < blob.size || blob.size == 0 {
             let from = at;
             let reader = match reader.take() {
@@ -291,7 +322,10 @@ impl Copy<'_> {
                 Err(Broken::Source(failure)) if failure.kind() != Kind::Integrity => failure,
                 Err(broken) => return Err(broken),
             };
-            wait(&mut stalled, at > from, failure).await.map_err(Broken::Source)?;
+            if at > from {
+                patience.progressed();
+            }
+            patience.wait(failure).await.map_err(Broken::Source)?;
         }
         if let Some(actual) = hasher.map(Hasher::finish).filter(|actual| *actual != blob.digest) {
             let other = mismatch(&self.source.name(), blob, blob.digest.to_string(), actual.to_string());
@@ -394,21 +428,34 @@ impl Failure for Truncated {
     }
 }
 
-/// Waits before another try, or gives the failure back when another try is of no use.
-async fn pause(stalled: &mut u32, progressed: bool, failure: BoxFailure) -> Result<()> {
-    Ok(wait(stalled, progressed, failure).await?)
+/// What is left of the patience with one blob or document.
+struct Patience {
+    /// How often it failed since there was progress.
+    stalled: u32,
+    /// Since when there was none.
+    since: Instant,
 }
 
-async fn wait(stalled: &mut u32, progressed: bool, failure: BoxFailure) -> std::result::Result<(), BoxFailure> {
-    if progressed {
-        *stalled = 0;
+impl Patience {
+    fn new() -> Self {
+        Self { stalled: 0, since: Instant::now() }
     }
-    *stalled += 1;
-    if !failure.retryable() || *stalled > MAX_STALLED {
-        return Err(failure);
+
+    /// Begins anew, as there was progress.
+    fn progressed(&mut self) {
+        *self = Self::new();
     }
-    let ceiling = FIRST_PAUSE.saturating_mul(1 << (*stalled - 1).min(16)).min(MAX_PAUSE);
-    let pause = failure.retry_after().unwrap_or_else(|| ceiling.mul_f64(rand::rng().random_range(0.5..1.0)));
-    tokio::time::sleep(pause).await;
-    Ok(())
+
+    /// Waits before another try, or gives the failure back when another try is of no use.
+    async fn wait(&mut self, failure: BoxFailure) -> std::result::Result<(), BoxFailure> {
+        self.stalled += 1;
+        let over = self.stalled > MAX_STALLED || self.since.elapsed() >= MAX_STANDSTILL;
+        if over || failure.exhausted() || !failure.retryable() {
+            return Err(failure);
+        }
+        let ceiling = FIRST_PAUSE.saturating_mul(1 << (self.stalled - 1).min(16)).min(MAX_PAUSE);
+        let pause = failure.retry_after().unwrap_or_else(|| ceiling.mul_f64(rand::rng().random_range(0.5..1.0)));
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
 }

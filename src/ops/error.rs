@@ -1,6 +1,7 @@
 //! What can go wrong in an operation.
 
 use crate::grant::{Access, Refused};
+pub use crate::kind::nearest;
 use crate::kind::{BoxFailure, Failure, Kind};
 use crate::{containerd, docker, oci, registry};
 
@@ -129,6 +130,29 @@ pub enum Error {
         /// The limit.
         limit: std::time::Duration,
     },
+    /// What was waited for may have come while nobody listened.
+    #[error("{waiting} may have come unseen: {reason}")]
+    Missed {
+        /// What was waited for.
+        waiting: String,
+        /// Why nobody listened.
+        reason: String,
+    },
+    /// The daemon lacks a part.
+    #[error("the containerd at {daemon} has no {what}: {reason}")]
+    Lacking {
+        /// Where it listens.
+        daemon: String,
+        /// What it lacks.
+        what: &'static str,
+        /// How that is known.
+        reason: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// Several things failed, each for its own reason.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Several(Vec<Self>),
     /// The user stopped it.
     #[error("cancelled")]
     Cancelled,
@@ -145,6 +169,12 @@ impl Error {
         Self::Argument { name: name.into(), problem: problem.into(), cure: None }
     }
 
+    /// Makes one failure of many; none of none.
+    #[must_use]
+    pub fn several(mut failures: Vec<Self>) -> Option<Self> {
+        if failures.len() > 1 { Some(Self::Several(failures)) } else { failures.pop() }
+    }
+
     /// Returns the innermost failure's verb and subject, for error objects and the audit line.
     #[must_use]
     pub fn context(&self) -> Option<(&'static str, &str)> {
@@ -153,6 +183,20 @@ impl Error {
             | Self::Denied { operation, subject, .. }
             | Self::NotConfirmed { operation, subject } => Some((operation, subject)),
             _ => None,
+        }
+    }
+
+    /// Returns whether a registry's quota does not leave room for it.
+    #[must_use]
+    pub fn is_quota(&self) -> bool {
+        match self {
+            Self::Failed { source, .. } => source.is_quota(),
+            Self::Endpoint(failure) => {
+                let error: &dyn std::error::Error = &**failure;
+                let answer = error.downcast_ref().and_then(registry::Error::answer);
+                answer.is_some_and(|answer| answer.meaning() == Some(registry::Meaning::OverQuota))
+            }
+            _ => false,
         }
     }
 
@@ -171,17 +215,6 @@ impl Error {
     }
 }
 
-/// Finds the name closest to a misspelt one, when one is close enough to be meant.
-#[must_use]
-pub fn nearest<'a>(name: &str, existing: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    existing
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(score, candidate)| *score > 0.8 && *candidate != name)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate.to_owned())
-}
-
 impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
@@ -195,7 +228,10 @@ impl Failure for Error {
             Self::Argument { .. } => Kind::Usage,
             Self::Incomplete { .. } => Kind::Integrity,
             Self::Unsupported { kind, .. } => *kind,
+            Self::Several(failures) => failures.first().map_or(Kind::Internal, Self::kind),
             Self::Timeout { .. } => Kind::Timeout,
+            Self::Missed { .. } => Kind::Unavailable,
+            Self::Lacking { .. } => Kind::Usage,
             Self::File { source, .. } => match source.kind() {
                 std::io::ErrorKind::NotFound => Kind::NotFound,
                 std::io::ErrorKind::AlreadyExists => Kind::AlreadyExists,
@@ -219,7 +255,9 @@ impl Failure for Error {
             Self::AlreadyExists { cure, .. } | Self::Conflict { cure, .. } | Self::Argument { cure, .. } => {
                 cure.clone()
             }
-            Self::Unsupported { cure, .. } => Some(cure.clone()),
+            Self::Unsupported { cure, .. } | Self::Lacking { cure, .. } => Some(cure.clone()),
+            Self::Missed { .. } => Some("look whether it is so by now, and wait again if not".into()),
+            Self::Several(failures) => failures.iter().find_map(Self::hint),
             Self::Incomplete { .. } => Some("pull it again for the platforms that are needed".into()),
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("run it as a user who may, most often root".into())
@@ -232,7 +270,16 @@ impl Failure for Error {
         match self {
             Self::Failed { source, .. } => source.retryable(),
             Self::Endpoint(failure) => failure.retryable(),
+            Self::Several(failures) => failures.iter().all(Self::retryable),
             other => other.kind().is_temporary(),
+        }
+    }
+
+    fn exhausted(&self) -> bool {
+        match self {
+            Self::Failed { source, .. } => source.exhausted(),
+            Self::Endpoint(failure) => failure.exhausted(),
+            _ => false,
         }
     }
 

@@ -95,6 +95,16 @@ impl Graph {
         Ok(self)
     }
 
+    /// Returns the graph without layers: the documents, and the configs that they name.
+    #[must_use]
+    pub fn metadata(&self) -> Self {
+        let is_config = |blob: &&Descriptor| {
+            let mut manifests = self.documents.iter().filter_map(Document::manifest);
+            manifests.any(|manifest| manifest.config.digest == blob.digest)
+        };
+        Self { blobs: self.blobs.iter().filter(is_config).cloned().collect(), ..self.clone() }
+    }
+
     /// Takes in what another graph has, before its own documents.
     pub fn precede(&mut self, other: Self) {
         other.blobs.iter().for_each(|blob| self.add_blob(blob));

@@ -1,16 +1,35 @@
-//! The lease that an operation holds while it makes things.
+//! Leases: the one that an operation holds while it makes things, and those that users make.
 
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::containerd::images::Deletion;
+use crate::containerd::leases::Lease;
 use crate::containerd::{Client, Labels};
+use crate::kind::Failure;
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Error, Result};
 
+mod create;
+mod delete;
+mod hold;
+mod list;
+mod resources;
+
+pub use create::Create;
+pub use delete::Delete;
+pub use hold::{Held, Hold};
+pub use list::{get, list};
+pub use resources::{Add, Remove, resources};
+
 /// How long a lease lives when nobody deletes it: as long as ctr's.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often a lease that has to go is asked to, over about half a minute: its daemon may be starting anew.
+const TRIES: u32 = 6;
+/// The pause after the first try; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// A lease on everything that its client makes or finds present.
 pub struct Leased {
@@ -64,6 +83,31 @@ impl Leased {
 /// # Errors
 /// When there is no connection, or the grant lacks `write`.
 pub async fn make(client: &Client, undo: &mut Undo) -> Result<String> {
+    Ok(make_as(client, undo, &Terms::default()).await?.id)
+}
+
+/// What a lease is to be.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// What names it; without one it gets an id of its own.
+    pub id: Option<String>,
+    /// How long it lives; without one until it is deleted.
+    pub lifetime: Option<Duration>,
+    /// Its labels, beside the one that says when it ends.
+    pub labels: Labels,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { id: None, lifetime: Some(LIFETIME), labels: Labels::new() }
+    }
+}
+
+/// Makes a lease as the terms say, and says how it is taken back.
+///
+/// # Errors
+/// When there is no connection, the id is taken, or the grant lacks `write`.
+pub async fn make_as(client: &Client, undo: &mut Undo, terms: &Terms) -> Result<Lease> {
     let (made, id) = oneshot::channel::<String>();
     let undoing = client.undoing();
     undo.push(async move {
@@ -73,11 +117,28 @@ pub async fn make(client: &Client, undo: &mut Undo) -> Result<String> {
     });
     // In a task of its own: a request that is dropped half way may be carried out all the same, and nobody would know the
     // lease.
-    let maker = client.clone();
+    let (maker, terms) = (client.clone(), terms.clone());
     let making = tokio::spawn(async move {
-        let lease = maker.leases().create(LIFETIME, &Labels::new()).await?;
+        let id = terms.id.unwrap_or_else(Lease::fresh_id);
+        let lease = maker.leases().create_named(&id, terms.lifetime, &terms.labels).await?;
         let _ = made.send(lease.id.clone());
-        Result::Ok(lease.id)
+        Result::Ok(lease)
     });
     making.await.map_err(|_| Error::Cancelled)?
+}
+
+/// Deletes a lease, with what only it kept; one that is gone already is none to delete.
+///
+/// # Errors
+/// When the daemon cannot be reached in several tries, or the grant lacks `write`.
+pub async fn end(client: &Client, id: &str) -> Result<()> {
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..TRIES {
+        match client.leases().delete(id, Deletion::Synchronous).await {
+            Err(error) if error.retryable() => tokio::time::sleep(pause).await,
+            ended => return Ok(ended?),
+        }
+        pause *= 2;
+    }
+    Ok(client.leases().delete(id, Deletion::Synchronous).await?)
 }

@@ -14,10 +14,12 @@ use crate::containerd;
 use crate::grant::{Access, Grant};
 
 pub mod container;
+pub mod content;
 pub mod copy;
 pub mod disk;
 pub mod docker;
 pub mod error;
+pub mod event;
 mod execute;
 pub mod graph;
 pub mod host;
@@ -31,6 +33,8 @@ pub mod plan;
 pub mod policy;
 pub mod progress;
 pub mod registry;
+pub mod sandbox;
+pub mod snapshot;
 pub mod task;
 pub mod undo;
 pub mod unpack;
@@ -99,8 +103,8 @@ pub struct Context {
     overlay: Arc<Overlay>,
     debts: undo::Debts,
     flights: copy::Flights,
-    /// A lease that outlives single operations, by the place that it is in.
-    lease: Option<(String, Arc<str>)>,
+    /// Leases that outlive single operations, each by the place that it is in; the last of a place counts.
+    leases: Vec<(String, Arc<str>)>,
     /// The other daemons that calls name, so that each is connected to once.
     neighbours: Arc<Mutex<HashMap<String, Daemon>>>,
     shared: Arc<Shared>,
@@ -149,7 +153,7 @@ impl Context {
             overlay: Arc::default(),
             debts: undo::Debts::default(),
             flights: copy::Flights::default(),
-            lease: None,
+            leases: Vec::new(),
             neighbours: Arc::default(),
             shared,
         }
@@ -209,12 +213,26 @@ impl Context {
     /// Returns the same context with a lease of a place, under which operations there do what they would make one for.
     #[must_use]
     pub(crate) fn with_lease(&self, place: &str, id: &str) -> Self {
-        Self { lease: Some((place.to_owned(), id.into())), ..self.clone() }
+        let mut leases = self.leases.clone();
+        leases.push((place.to_owned(), id.into()));
+        self.with_leases(leases)
+    }
+
+    /// Returns the same context with these leases and no others.
+    #[must_use]
+    pub(crate) fn with_leases(&self, leases: Vec<(String, Arc<str>)>) -> Self {
+        Self { leases, ..self.clone() }
+    }
+
+    /// Returns the leases that outlive single operations, each by the place that it is in.
+    pub(crate) fn leases(&self) -> &[(String, Arc<str>)] {
+        &self.leases
     }
 
     /// Returns the lease that outlives single operations, when the context is in its place.
     pub(crate) fn lease(&self) -> Option<&str> {
-        self.lease.as_ref().filter(|(place, _)| *place == self.place_name()).map(|(_, id)| &**id)
+        let place = self.place_name();
+        self.leases.iter().rfind(|(of, _)| *of == place).map(|(_, id)| &**id)
     }
 
     /// Returns what all operations share.
@@ -263,6 +281,12 @@ impl Context {
         &self.debts
     }
 
+    /// Takes back what operations made and did not finish, here and in registries.
+    pub async fn settle(&self) {
+        self.debts.settle().await;
+        self.registry().settle().await;
+    }
+
     /// Returns which digests are on their way.
     #[must_use]
     pub fn flights(&self) -> &copy::Flights {
@@ -300,12 +324,19 @@ impl Context {
         self.shared.confirm.confirm(operation, subject, steps)
     }
 
-    /// Returns a client for the context's place and grant.
+    /// Returns a client for the context's place and grant, under the context's lease of that place if it has one.
     ///
     /// # Errors
     /// Why there is no connection, or that the namespace's name cannot be one.
     pub async fn client(&self) -> Result<containerd::Client> {
-        Ok(self.place.daemon.node().await?.client(&self.place.namespace, &self.grant)?)
+        let client = self.place.daemon.node().await?.client(&self.place.namespace, &self.grant)?;
+        if self.leases.is_empty() {
+            return Ok(client);
+        }
+        match self.lease() {
+            Some(lease) => Ok(client.with_lease(lease)?),
+            None => Ok(client),
+        }
     }
 
     /// Returns the class of access that a local path needs: `files` below the working folder, else `host`.

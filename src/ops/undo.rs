@@ -8,6 +8,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
+use crate::ops::{Error, Result};
+
 /// How long settling may take before the rest is left to leases' expiry.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -57,6 +61,34 @@ impl Undo {
         self.jobs.push(Box::pin(job));
     }
 
+    /// Does a step, and notes how to take it back, which is done only when the step was.
+    ///
+    /// The step runs in a task of its own: a request that is dropped half way may be carried out all the same, and only its
+    /// answer tells whether what it names was made by it or was there before.
+    ///
+    /// # Errors
+    /// The outer one when the program is about to end, the inner one what the step failed with.
+    pub async fn step<T: Send + 'static, E: Send + 'static>(
+        &mut self,
+        step: impl Future<Output = std::result::Result<T, E>> + Send + 'static,
+        back: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<std::result::Result<T, E>> {
+        let (made, answer) = oneshot::channel::<()>();
+        self.push(async move {
+            if answer.await.is_ok() {
+                back.await;
+            }
+        });
+        let doing = tokio::spawn(async move {
+            let result = step.await;
+            if result.is_ok() {
+                let _ = made.send(());
+            }
+            result
+        });
+        doing.await.map_err(|_| Error::Cancelled)
+    }
+
     /// Keeps what was made.
     pub fn forget(mut self) {
         self.jobs.clear();
@@ -90,5 +122,27 @@ mod tests {
         }
         debts.settle().await;
         assert_eq!(*seen.lock().unwrap(), ["b2", "b1"]);
+    }
+
+    #[tokio::test]
+    async fn a_step_is_taken_back_when_it_was_done_though_nobody_waited_for_it() {
+        let debts = Debts::default();
+        for (result, taken_back) in [(Ok(()), true), (Err(()), false)] {
+            let back = Arc::new(Mutex::new(false));
+            let mut undo = Undo::new(&debts);
+            let (go, wait) = oneshot::channel::<()>();
+            let noted = back.clone();
+            let step = async move {
+                let _ = wait.await;
+                result
+            };
+            let step = undo.step(step, async move { *noted.lock().unwrap() = true });
+            let waited = tokio::time::timeout(Duration::from_millis(1), step).await;
+            assert!(waited.is_err(), "it is over before it may begin");
+            drop(undo);
+            go.send(()).unwrap();
+            debts.settle().await;
+            assert_eq!(*back.lock().unwrap(), taken_back);
+        }
     }
 }

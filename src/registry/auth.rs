@@ -55,10 +55,7 @@ impl Login {
         let scheme = self.scheme.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match scheme {
             None => Ok(None),
-            Some(Scheme::Basic) => match self.credential(ask.config, &ask.endpoint.login).await? {
-                Some(Credential::Password { user, password }) => Ok(Some(basic(user, password)?)),
-                Some(Credential::Identity(_)) | None => Ok(None),
-            },
+            Some(Scheme::Basic) => self.password(ask).await,
             Some(Scheme::Bearer(service)) => {
                 let slot = self.slot(scopes);
                 let mut slot = slot.lock().await;
@@ -73,6 +70,14 @@ impl Login {
                 slot.token = Some(token);
                 Ok(Some(header))
             }
+        }
+    }
+
+    /// Returns the Authorization header with the user and the password, if there are any.
+    pub(super) async fn password(&self, ask: &Asking<'_>) -> Result<Option<HeaderValue>> {
+        match self.credential(ask.config, &ask.endpoint.login).await? {
+            Some(Credential::Password { user, password }) => Ok(Some(basic(user, password)?)),
+            Some(Credential::Identity(_)) | None => Ok(None),
         }
     }
 
@@ -93,6 +98,10 @@ impl Login {
             }
             Some(Challenge::Bearer { realm, service, scope }) => {
                 let service = Service::new(ask.base, &realm, service, reach)?;
+                if self.credential(ask.config, &ask.endpoint.login).await?.is_some() {
+                    // Before it takes the place of one that is trusted.
+                    service.check_trust(ask)?;
+                }
                 {
                     let mut scheme = self.scheme.lock().unwrap_or_else(PoisonError::into_inner);
                     if !matches!(&*scheme, Some(Scheme::Bearer(known)) if known.is(&service)) {

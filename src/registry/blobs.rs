@@ -28,6 +28,18 @@ impl Repository {
         }
     }
 
+    /// Asks how many bytes a blob has.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the registry does not have it.
+    pub async fn blob_size(&self, digest: &Digest) -> Result<u64> {
+        let path = format!("blobs/{digest}");
+        let call = self.call(Method::HEAD, Capability::Pull, &path);
+        let done = self.send(call).await.map_err(|error| error.about(|| self.named(digest.as_str())))?;
+        let size = done.reply.header("content-length").and_then(|text| text.parse().ok());
+        size.ok_or_else(|| done.reply.nonsense("it does not say how long the blob is"))
+    }
+
     /// Opens a blob at an offset. A registry that cannot begin there begins at the start, which the reader tells.
     ///
     /// A layer that the registry may not have is fetched from where its descriptor says, without credentials.

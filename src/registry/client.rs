@@ -9,10 +9,12 @@ use reqwest::header::HeaderMap;
 
 use super::config::Tls;
 use super::hosts::Capability;
-use super::session::{Call, Done, Session, Shared, Target};
+use super::session::{Call, Done, Proof, Session, Shared};
+use super::target::Target;
 use super::transport::Body;
 use super::{Config, Credential, Error, Result};
 use crate::grant::{Access, Grant};
+use crate::oci::Digest;
 use crate::oci::store::Origin;
 
 /// A client of registries: one for a process, and cheap to clone.
@@ -52,6 +54,20 @@ impl Client {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.shared.config
+    }
+
+    /// Waits until the uploads are taken back that were begun and given up, which ends within seconds.
+    pub async fn settle(&self) {
+        let variants: Vec<Self> = {
+            let variants = self.variants.lock().unwrap_or_else(PoisonError::into_inner);
+            variants.values().cloned().collect()
+        };
+        for client in variants.iter().chain([self]) {
+            let endings = &client.shared.endings;
+            endings.close();
+            endings.wait().await;
+            endings.reopen();
+        }
     }
 
     /// Returns a repository of a registry, to be used under a grant.
@@ -141,11 +157,14 @@ impl Registry {
                 capability: Capability::Resolve,
                 subject: self.name(),
                 target,
+                proof: Proof::Asked,
                 scopes,
                 headers: HeaderMap::new(),
                 body: Body::Empty,
                 download: false,
                 whole,
+                once: false,
+                commits: false,
             })
             .await
     }
@@ -166,6 +185,13 @@ impl Repository {
     pub fn for_push(mut self) -> Self {
         self.pushes = true;
         self
+    }
+
+    /// Notes blobs that were sent here by another process: others may mount them, if the registry still finds them here.
+    pub fn suppose<'a>(&self, blobs: impl IntoIterator<Item = &'a Digest>) {
+        for digest in blobs {
+            self.session.shared.presence.suppose(self.registry(), &self.name, digest);
+        }
     }
 
     /// Returns the registry's name, `HOST[:PORT]`.
@@ -212,11 +238,14 @@ impl Repository {
             capability,
             subject: &self.subject,
             target: Target::Path(format!("{}/{path}", self.name), Vec::new()),
+            proof: Proof::Asked,
             scopes: vec![format!("repository:{}:{actions}", self.name)],
             headers: HeaderMap::new(),
             body: Body::Empty,
             download: false,
             whole: None,
+            once: false,
+            commits: false,
         }
     }
 

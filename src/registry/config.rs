@@ -90,6 +90,8 @@ pub struct Timeouts {
     pub header: Duration,
     /// Between two bytes of a body, in either direction.
     pub stall: Duration,
+    /// How long a body may come more slowly than 1 KiB a second.
+    pub crawl: Duration,
     /// For a registry to make a blob of what was uploaded; some copy it in an object store first.
     pub commit: Duration,
     /// For a credential helper.
@@ -99,7 +101,14 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         let short = Duration::from_secs(30);
-        Self { connect: short, header: short, stall: short, commit: Duration::from_secs(300), helper: short }
+        Self {
+            connect: short,
+            header: short,
+            stall: short,
+            crawl: Duration::from_secs(60),
+            commit: Duration::from_secs(300),
+            helper: short,
+        }
     }
 }
 
@@ -114,10 +123,13 @@ pub struct Limits {
     pub rate: Option<f64>,
     /// How many names of a list are asked for at once. Docker's registry refuses more than 1000.
     pub page: usize,
+    /// How long the pieces of an upload are, in bytes. Without it a blob goes up in one request, until a registry says
+    /// that this is too large.
+    pub piece: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { downloads: 16, requests: 32, rate: None, page: 1000 }
+        Self { downloads: 16, requests: 32, rate: None, page: 1000, piece: None }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
+use super::answer::{Answer, Meaning};
 use super::reach::Forbidden;
 use crate::grant::Refused;
 use crate::kind::{Failure, Kind};
@@ -50,9 +51,27 @@ pub enum Error {
         /// How long was waited.
         after: Duration,
     },
+    /// Bytes came, but too slowly to wait for the rest.
+    #[error("{action}: {host} sent less than 1 KiB a second for {}", humantime::format_duration(*after))]
+    Slow {
+        /// The request.
+        action: String,
+        /// `SCHEME://HOST[:PORT]`.
+        host: String,
+        /// How long was waited.
+        after: Duration,
+    },
     /// The registry answered with an error.
     #[error(transparent)]
     Answer(Box<Answer>),
+    /// A request that failed again and again, each time in a way that may pass.
+    #[error("{last}; it was tried {tries} times")]
+    Exhausted {
+        /// How often it was made.
+        tries: u32,
+        /// How it failed the last time.
+        last: Box<Error>,
+    },
     /// A tag, manifest, blob or repository that the registry does not have.
     #[error("{subject} is not in the registry: {answer}")]
     NotFound {
@@ -82,6 +101,14 @@ pub enum Error {
         status: StatusCode,
         /// What the answer is instead.
         what: String,
+    },
+    /// What answers there has no projects to be asked for and made.
+    #[error("{registry} is not a Harbor: {reason}")]
+    NotHarbor {
+        /// The registry.
+        registry: String,
+        /// What it answered instead.
+        reason: String,
     },
     /// A redirect, link or upload location that is not followed.
     #[error("{action}: {host} points to {target}, which is not followed: {reason}")]
@@ -185,44 +212,23 @@ pub enum Error {
     },
 }
 
-/// An error that a registry answered with (distribution-spec, section Error Codes).
-#[derive(Debug, thiserror::Error)]
-#[error("{action}: {host} answered {status}{}{detail}", if detail.is_empty() { "" } else { ": " })]
-pub struct Answer {
-    /// The request.
-    pub action: String,
-    /// `SCHEME://HOST[:PORT]`.
-    pub host: String,
-    /// The HTTP status.
-    pub status: StatusCode,
-    /// The registry's error codes, such as `MANIFEST_UNKNOWN`.
-    pub codes: Vec<String>,
-    /// What the registry said, escaped and shortened.
-    pub detail: String,
-    /// How long it asked to be left alone.
-    pub retry_after: Option<Duration>,
-    /// Whether credentials were sent.
-    pub authenticated: bool,
-    /// Whether the next try will be made in another way: with a new token, or in smaller pieces.
-    pub another_way: bool,
-}
-
-impl Answer {
-    /// Returns whether the registry gave this error code.
-    #[must_use]
-    pub fn has(&self, code: &str) -> bool {
-        self.codes.iter().any(|c| c == code)
-    }
-}
-
 impl Error {
+    /// Returns the registry's answer, when that is the error.
+    #[must_use]
+    pub fn answer(&self) -> Option<&Answer> {
+        match self {
+            Self::Answer(answer) | Self::NotFound { answer, .. } => Some(answer),
+            Self::Exhausted { last, .. } => last.answer(),
+            _ => None,
+        }
+    }
+
     /// Returns the HTTP status when the registry answered with an error.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         match self {
-            Self::Answer(answer) | Self::NotFound { answer, .. } => Some(answer.status),
             Self::NotARegistry { status, .. } => Some(*status),
-            _ => None,
+            other => other.answer().map(|answer| answer.status),
         }
     }
 
@@ -242,27 +248,31 @@ impl Failure for Error {
         match self {
             Self::Refused(refused) => refused.kind(),
             Self::Document(document) => document.kind(),
+            Self::Exhausted { last, .. } => last.kind(),
             Self::Unreachable { .. } | Self::Broken { .. } | Self::Short { .. } | Self::Throttled { .. } => {
                 Kind::Unavailable
             }
-            Self::Silent { .. } => Kind::Timeout,
+            Self::Silent { .. } | Self::Slow { .. } => Kind::Timeout,
             Self::NotFound { .. } => Kind::NotFound,
             Self::Realm { .. } | Self::Credentials { .. } => Kind::Unauthorized,
             Self::NotARegistry { .. }
             | Self::Keeping { .. }
             | Self::Hosts { .. }
             | Self::Certificate { .. }
+            | Self::NotHarbor { .. }
             | Self::SetUp { .. } => Kind::Usage,
             Self::NoHost { .. } => Kind::Usage,
             Self::Detour { .. } | Self::Nonsense { .. } => Kind::Internal,
             Self::Length { .. } => Kind::Integrity,
-            Self::Answer(answer) => match answer.status.as_u16() {
-                401 | 403 => Kind::Unauthorized,
-                404 => Kind::NotFound,
-                409 => Kind::Conflict,
-                408 | 504 => Kind::Timeout,
-                429 | 500 | 502 | 503 | 522 => Kind::Unavailable,
-                507 => Kind::NoSpace,
+            Self::Answer(answer) => match (answer.meaning(), answer.status.as_u16()) {
+                (Some(Meaning::DiskFull | Meaning::OverQuota), _) => Kind::NoSpace,
+                (Some(Meaning::NoProject(_)), _) => Kind::NotFound,
+                (None, 401 | 403) => Kind::Unauthorized,
+                (None, 404) => Kind::NotFound,
+                (None, 409) => Kind::Conflict,
+                (None, 408 | 504) => Kind::Timeout,
+                (None, 429 | 500 | 502 | 503 | 522) => Kind::Unavailable,
+                (None, 507) => Kind::NoSpace,
                 _ if answer.has("DIGEST_INVALID") || answer.has("SIZE_INVALID") => Kind::Integrity,
                 _ => Kind::Internal,
             },
@@ -273,6 +283,7 @@ impl Failure for Error {
         match self {
             Self::Refused(refused) => refused.hint(),
             Self::Document(document) => document.hint(),
+            Self::Exhausted { last, .. } => last.hint(),
             Self::Unreachable { source, .. } => Some(
                 match Cause::of(source) {
                     Cause::Certificate => {
@@ -285,6 +296,18 @@ impl Failure for Error {
                 }
                 .into(),
             ),
+            Self::Answer(answer) | Self::NotFound { answer, .. } if answer.meaning().is_some() => {
+                let host = answer.authority();
+                answer.meaning().map(|meaning| match meaning {
+                    Meaning::DiskFull => "make room on the disk of the registry, and call it again".to_owned(),
+                    Meaning::OverQuota => format!(
+                        "registry(\"{host}\").project(NAME) shows its quota; raise it in Harbor, or delete what is old"
+                    ),
+                    Meaning::NoProject(name) => {
+                        format!("make it with registry(\"{host}\").create_project(\"{name}\"), if this is a Harbor")
+                    }
+                })
+            }
             Self::Answer(answer) if matches!(answer.status.as_u16(), 401 | 403) => Some(if answer.authenticated {
                 "these credentials are wrong, or not enough for what was asked".into()
             } else {
@@ -294,9 +317,12 @@ impl Failure for Error {
             Self::Throttled { wait, .. } => {
                 Some(format!("try again in {}; a login often raises the limit", humantime::format_duration(*wait)))
             }
+            Self::NotHarbor { .. } => {
+                Some("only Harbor has projects; most registries make a repository with the first push".into())
+            }
             Self::NotARegistry { .. } => Some("check the registry's name and port".into()),
-            Self::Broken { .. } | Self::Silent { .. } => {
-                Some("it was tried again and again; see whether a proxy or load balancer ends long transfers".into())
+            Self::Broken { .. } | Self::Silent { .. } | Self::Slow { .. } => {
+                Some("see whether a proxy or load balancer ends long transfers".into())
             }
             Self::Realm { realm, .. } => {
                 Some(format!("if {realm} is right, allow it as a token host of this registry"))
@@ -309,15 +335,22 @@ impl Failure for Error {
     fn retryable(&self) -> bool {
         match self {
             Self::Unreachable { source, .. } => matches!(Cause::of(source), Cause::Refused | Cause::Other),
-            Self::Broken { .. } | Self::Silent { .. } | Self::Short { .. } => true,
+            Self::Broken { .. } | Self::Silent { .. } | Self::Slow { .. } | Self::Short { .. } => true,
             Self::Throttled { .. } => false,
+            Self::Exhausted { last, .. } => last.retryable(),
+            Self::Answer(answer) if answer.meaning().is_some() => false,
             Self::Answer(answer) => answer.another_way || super::retry::temporary(answer.status),
             _ => false,
         }
     }
 
+    fn exhausted(&self) -> bool {
+        matches!(self, Self::Exhausted { .. })
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         match self {
+            Self::Exhausted { last, .. } => last.retry_after(),
             Self::Answer(answer) => answer.retry_after,
             Self::Throttled { wait, .. } => Some(*wait),
             _ => None,

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use url::Url;
 
 use super::Result;
-use super::session::{Done, Place};
+use super::session::Done;
+use super::target::Place;
 
 /// How many pages of a list are read: a list without an end is somebody's trick.
 const MAX_PAGES: usize = 10_000;

@@ -157,7 +157,15 @@ impl Repository {
         })?;
         call.headers.insert(CONTENT_TYPE, media_type);
         call.body = Body::Bytes(bytes.clone());
-        let done = self.send(call).await.map_err(|e| self.notice(e))?;
+        let puts = self.session.shared.puts(self.locator());
+        let done = if descriptor.media_type.is_index() {
+            let _alone = puts.write().await;
+            self.send(call).await
+        } else {
+            let _together = puts.read().await;
+            self.send(call).await
+        };
+        let done = done.map_err(|e| self.notice(e))?;
         if let Some(said) = done.reply.header(DIGEST).and_then(|text| text.parse::<Digest>().ok())
             && said.algorithm() == descriptor.digest.algorithm()
             && said != descriptor.digest

@@ -12,12 +12,14 @@ pub mod config;
 pub mod credentials;
 pub mod retry;
 
+mod answer;
 mod auth;
 mod blobs;
 mod challenge;
 mod client;
 mod connect;
 mod error;
+mod harbor;
 mod hosts;
 mod keeper;
 mod link;
@@ -29,17 +31,22 @@ mod referrers;
 mod session;
 mod store;
 mod tags;
+mod target;
 mod token;
 mod transport;
 mod uploads;
+mod writer;
 
+pub use answer::{Answer, Meaning};
 pub use client::{Client, Options, Registry, Repository};
 pub use config::Config;
 pub use credentials::{Credential, Secret};
-pub use error::{Answer, Error};
+pub use error::Error;
+pub use harbor::{NewProject, Project, Quota};
 pub use keeper::Keeper;
 pub use store::RegistryStore;
-pub use uploads::{Upload, Writer};
+pub use uploads::Upload;
+pub use writer::Writer;
 
 /// What the registry client answers.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -9,6 +9,9 @@ use tokio::time::Instant;
 
 use super::config::Limits;
 
+/// How many bytes a second of a body come at least.
+const FLOOR: f64 = 1024.0;
+
 /// The paces of all hosts, by origin.
 #[derive(Debug)]
 pub(super) struct Paces {
@@ -110,9 +113,40 @@ impl Pace {
     }
 }
 
+/// How fast a body comes, counted over the time that was spent waiting for it: who reads slowly is not held against it.
+#[derive(Debug, Default)]
+pub(super) struct Crawl {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Crawl {
+    /// Counts what came, and returns whether it was less than the floor over the whole of a window.
+    pub(super) fn is_too_slow(&mut self, waited: Duration, bytes: usize, window: Duration) -> bool {
+        self.waited += waited;
+        self.bytes += bytes as u64;
+        if self.waited < window {
+            return false;
+        }
+        let came = std::mem::take(self);
+        (came.bytes as f64) < FLOOR * came.waited.as_secs_f64()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_that_crawls_is_told_from_one_that_is_read_slowly() {
+        let (second, window) = (Duration::from_secs(1), Duration::from_secs(60));
+        let mut crawl = Crawl::default();
+        assert!((0..59).all(|_| !crawl.is_too_slow(second, 1000, window)));
+        assert!(crawl.is_too_slow(second, 1000, window));
+        // A new window begins; what comes fast enough may go on.
+        assert!((0..600).all(|_| !crawl.is_too_slow(second, 1100, window)));
+        assert!((0..600).all(|_| !crawl.is_too_slow(Duration::ZERO, 1, window)));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_wish_to_be_left_alone_is_shared_and_the_longest_counts() {

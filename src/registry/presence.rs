@@ -19,13 +19,28 @@ pub(super) struct Presence(Mutex<Memory>);
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// By registry and digest, the repositories with the time they were last seen to have it, the latest last.
-    holders: HashMap<String, HashMap<Digest, Vec<(String, Instant)>>>,
+    /// By registry and digest, the repositories with the time they were last seen to have it, the latest last. Those
+    /// without a time are only supposed to have it.
+    holders: HashMap<String, HashMap<Digest, Vec<Holder>>>,
 }
+
+/// A repository, with the time it was last seen to have the content.
+type Holder = (String, Option<Instant>);
 
 impl Presence {
     /// Notes that a repository has the content.
     pub(super) fn note(&self, registry: &str, repository: &str, digest: &Digest) {
+        self.keep(registry, repository, digest, Some(Instant::now()));
+    }
+
+    /// Notes that a repository may have the content, which is enough to try to mount it.
+    pub(super) fn suppose(&self, registry: &str, repository: &str, digest: &Digest) {
+        if !self.has(registry, repository, digest) {
+            self.keep(registry, repository, digest, None);
+        }
+    }
+
+    fn keep(&self, registry: &str, repository: &str, digest: &Digest, seen: Option<Instant>) {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let blobs = memory.holders.entry(registry.to_owned()).or_default();
         let holders = blobs.entry(digest.clone()).or_default();
@@ -33,19 +48,26 @@ impl Presence {
         if holders.len() == MAX_HOLDERS {
             holders.remove(0);
         }
-        holders.push((repository.to_owned(), Instant::now()));
+        holders.push((repository.to_owned(), seen));
     }
 
     /// Returns whether a repository is known to have the content.
     pub(super) fn has(&self, registry: &str, repository: &str, digest: &Digest) -> bool {
-        self.holders(registry, digest).iter().any(|name| name == repository)
+        self.all(registry, digest).into_iter().any(|(name, is_known)| is_known && name == repository)
     }
 
-    /// Returns the repositories that are known to have the content, the latest first.
+    /// Returns the repositories that have the content, or are supposed to, the latest first.
     pub(super) fn holders(&self, registry: &str, digest: &Digest) -> Vec<String> {
+        self.all(registry, digest).into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Returns the repositories with whether they are known to have the content.
+    fn all(&self, registry: &str, digest: &Digest) -> Vec<(String, bool)> {
         let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(holders) = memory.holders.get(registry).and_then(|blobs| blobs.get(digest)) else { return Vec::new() };
-        holders.iter().rev().filter(|(_, seen)| seen.elapsed() < LIFE).map(|(name, _)| name.clone()).collect()
+        let counts = |seen: &Option<Instant>| seen.is_none_or(|seen| seen.elapsed() < LIFE);
+        let counting = holders.iter().rev().filter(|(_, seen)| counts(seen));
+        counting.map(|(name, seen)| (name.clone(), seen.is_some())).collect()
     }
 
     /// Forgets all that a repository was known to have, because it turned out to lack some of it.
@@ -98,7 +120,14 @@ mod tests {
         assert_eq!(presence.holders("r", &digest), ["b"]);
         tokio::time::advance(LIFE).await;
         assert!(presence.holders("r", &digest).is_empty());
+        presence.suppose("r", "c", &digest);
+        presence.note("r", "d", &digest);
+        presence.suppose("r", "d", &digest);
+        assert_eq!(presence.holders("r", &digest), ["d", "c"]);
+        assert!(presence.has("r", "d", &digest) && !presence.has("r", "c", &digest));
+        presence.forget_one("r", "c", &digest);
         presence.forget("r", "b");
+        presence.forget("r", "d");
         assert_eq!(presence.len(), 0);
     }
 

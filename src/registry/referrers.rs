@@ -6,7 +6,8 @@ use reqwest::header::CONTENT_TYPE;
 
 use super::hosts::Capability;
 use super::link::Pages;
-use super::session::{Call, Target};
+use super::session::Call;
+use super::target::Target;
 use super::{Error, Repository, Result};
 use crate::oci::{Descriptor, Digest, Index, MediaType, Parsed, manifest};
 

@@ -17,6 +17,8 @@ pub struct Policy {
     pub cap: Duration,
     /// The longest Retry-After that is waited for.
     pub patience: Duration,
+    /// How long after the first try another one may begin.
+    pub total: Duration,
 }
 
 impl Default for Policy {
@@ -26,6 +28,7 @@ impl Default for Policy {
             base: Duration::from_millis(500),
             cap: Duration::from_secs(30),
             patience: Duration::from_secs(300),
+            total: Duration::from_secs(600),
         }
     }
 }
@@ -37,12 +40,12 @@ impl Policy {
         self.base.saturating_mul(2u32.saturating_pow(retry)).min(self.cap)
     }
 
-    /// Returns how long to wait before a retry, counted from 0; `None` when there have been enough.
+    /// Returns how long to wait before a retry, counted from 0, so long after the first try; `None` when it was enough.
     ///
     /// The wait is drawn from nought to the ceiling ("full jitter"), so that many clients do not come back at once.
     #[must_use]
-    pub fn delay(&self, retry: u32) -> Option<Duration> {
-        (retry < self.retries).then(|| self.ceiling(retry).mul_f64(rand::rng().random::<f64>()))
+    pub fn delay(&self, retry: u32, since: Duration) -> Option<Duration> {
+        (retry < self.retries && since < self.total).then(|| self.ceiling(retry).mul_f64(rand::rng().random::<f64>()))
     }
 }
 
@@ -72,9 +75,10 @@ mod tests {
         let ceilings: Vec<_> = (0..8).map(|n| policy.ceiling(n).as_millis()).collect();
         assert_eq!(ceilings, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
         for retry in 0..policy.retries {
-            assert!(policy.delay(retry).unwrap() <= policy.ceiling(retry));
+            assert!(policy.delay(retry, Duration::from_secs(599)).unwrap() <= policy.ceiling(retry));
         }
-        assert_eq!(policy.delay(policy.retries), None);
+        assert_eq!(policy.delay(policy.retries, Duration::ZERO), None);
+        assert_eq!(policy.delay(0, policy.total), None);
         assert_eq!(policy.ceiling(u32::MAX), policy.cap);
     }
 

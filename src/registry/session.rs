@@ -2,18 +2,25 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
+use tokio::sync::RwLock;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::Result;
+use super::answer::Answer;
 use super::auth::Logins;
 use super::config::Config;
-use super::error::{Answer, Cause, Error};
+use super::error::{Cause, Error};
+use super::harbor::Harbors;
 use super::hosts::{self, Capability, Endpoint, Profile};
 use super::presence::Presence;
 use super::reach::Reach;
+use super::target::{Place, Target};
 use super::token::Asking;
 use super::transport::{Body, Parcel, Reply, Transport};
 use super::uploads::Interrupted;
@@ -36,6 +43,11 @@ pub(super) struct Shared {
     /// How long the pieces of an upload may be, for the registries that refused a whole one.
     pieces: Mutex<HashMap<String, u64>>,
     pub(super) interrupted: Interrupted,
+    /// Held while a manifest is put into a repository: alone for an index, together for others.
+    puts: Mutex<HashMap<String, Arc<RwLock<()>>>>,
+    /// What takes back uploads that nobody waits for any more.
+    pub(super) endings: TaskTracker,
+    pub(super) harbors: Harbors,
 }
 
 impl Shared {
@@ -50,6 +62,9 @@ impl Shared {
             plain: Mutex::default(),
             pieces: Mutex::default(),
             interrupted: Interrupted::default(),
+            puts: Mutex::default(),
+            endings: TaskTracker::new(),
+            harbors: Harbors::default(),
         }
     }
 
@@ -68,13 +83,25 @@ impl Shared {
         self.plain.lock().unwrap_or_else(PoisonError::into_inner).get(&endpoint.base.origin()).copied()
     }
 
+    /// Returns what is held while a manifest is put into a repository, `REGISTRY/REPOSITORY`.
+    ///
+    /// docker-registry 2.8 empties the link of a manifest before it writes it again, and refuses an index that names the
+    /// manifest at that moment.
+    pub(super) fn puts(&self, repository: &str) -> Arc<RwLock<()>> {
+        let mut puts = self.puts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever is done drops its clone; what nobody holds any more is swept here.
+        puts.retain(|_, held| Arc::strong_count(held) > 1);
+        Arc::clone(puts.entry(repository.to_owned()).or_default())
+    }
+
     fn set_plain(&self, endpoint: &Endpoint, plain: bool) {
         self.plain.lock().unwrap_or_else(PoisonError::into_inner).insert(endpoint.base.origin(), plain);
     }
 
-    /// Returns how long a piece of an upload may be, when a registry refused a whole one.
+    /// Returns how long a piece of an upload may be, when it may not be whole.
     pub(super) fn piece(&self, registry: &str) -> Option<u64> {
-        self.pieces.lock().unwrap_or_else(PoisonError::into_inner).get(registry).copied()
+        let known = self.pieces.lock().unwrap_or_else(PoisonError::into_inner).get(registry).copied();
+        known.into_iter().chain(self.config.limits.piece).min()
     }
 
     pub(super) fn set_piece(&self, registry: &str, piece: u64) {
@@ -101,21 +128,15 @@ pub(super) struct Session {
     pub(super) grant: Grant,
 }
 
-/// Where a request goes.
-#[derive(Debug, Clone)]
-pub(super) enum Target {
-    /// A path below each host's base, and the query.
-    Path(String, Vec<(&'static str, String)>),
-    /// An address that one host named.
-    Named(Place),
-}
-
-/// An address that a host named, and what is known of that host.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub(super) url: Url,
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) chooser: Reach,
+/// What goes along to prove who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// What the host asks for: a token, or the user and the password.
+    Asked,
+    /// The user and the password, unasked: for an interface that takes no tokens and names no way to log in.
+    Password,
+    /// Nothing.
+    Nothing,
 }
 
 /// What is asked of a registry.
@@ -127,6 +148,8 @@ pub(super) struct Call<'a> {
     /// What the grant is asked about, `REGISTRY/REPOSITORY`.
     pub(super) subject: &'a str,
     pub(super) target: Target,
+    /// What proves who asks.
+    pub(super) proof: Proof,
     /// What a token must allow, the most important first.
     pub(super) scopes: Vec<String>,
     pub(super) headers: HeaderMap,
@@ -134,6 +157,10 @@ pub(super) struct Call<'a> {
     pub(super) download: bool,
     /// The longest body that the answer may have, when it is to be read whole.
     pub(super) whole: Option<u64>,
+    /// Whether it is not worth another try.
+    pub(super) once: bool,
+    /// Whether the answer may take as long as it takes to make a blob of an upload.
+    pub(super) commits: bool,
 }
 
 /// Content that an image's author keeps elsewhere.
@@ -171,11 +198,12 @@ impl Session {
         let decisive = hosts.last().cloned();
         let policy = self.shared.config.retry;
         let mut retry = 0;
+        let begun = Instant::now();
         loop {
             let mut again = Vec::new();
             let mut last = None;
             for host in hosts {
-                match self.attempt(&host, &mut call).await {
+                match self.explained(&host, &mut call).await {
                     Ok(done) => return Ok(done),
                     Err(error @ Error::Refused(_)) => return Err(error),
                     Err(error) if error.retryable() && call.body.can_be_sent() => {
@@ -192,7 +220,12 @@ impl Session {
             }
             let nobody = || Error::NoHost { registry: self.registry.clone(), capability: call.capability.as_str() };
             let error = last.unwrap_or_else(nobody);
-            let Some(delay) = policy.delay(retry).filter(|_| !again.is_empty()) else { return Err(error) };
+            if again.is_empty() || call.once {
+                return Err(error);
+            }
+            let Some(delay) = policy.delay(retry, begun.elapsed()) else {
+                return Err(Error::Exhausted { tries: retry + 1, last: Box::new(error) });
+            };
             tracing::debug!(%error, ?delay, retry, "trying again");
             self.sleep(delay).await?;
             hosts = again;
@@ -205,7 +238,7 @@ impl Session {
         ("n", self.shared.config.limits.page.to_string())
     }
 
-    async fn sleep(&self, delay: std::time::Duration) -> Result<()> {
+    async fn sleep(&self, delay: Duration) -> Result<()> {
         let slept = self.grant.cancel().run_until_cancelled(tokio::time::sleep(delay)).await;
         slept.ok_or(Error::Refused(Refused::Cancelled))
     }
@@ -226,12 +259,37 @@ impl Session {
         Ok(able)
     }
 
+    /// Asks one host once. The answer to a HEAD has no body, so why one was refused is asked with a GET.
+    async fn explained(&self, endpoint: &Arc<Endpoint>, call: &mut Call<'_>) -> Result<Done> {
+        let refused = match self.attempt(endpoint, call).await {
+            Err(Error::Answer(answer))
+                if call.method == Method::HEAD
+                    && matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+                    && answer.authenticated
+                    && !answer.another_way
+                    // And not what a token service said of the password.
+                    && answer.action.starts_with("HEAD ") =>
+            {
+                answer
+            }
+            other => return other,
+        };
+        call.method = Method::GET;
+        let again = self.attempt(endpoint, call).await;
+        call.method = Method::HEAD;
+        match again {
+            Err(Error::Answer(said)) if said.status == refused.status => Err(Error::Answer(said)),
+            Err(error @ Error::Refused(_)) => Err(error),
+            _ => Err(Error::Answer(refused)),
+        }
+    }
+
     /// Asks one host once, with the credentials that it wants.
     async fn attempt(&self, endpoint: &Arc<Endpoint>, call: &mut Call<'_>) -> Result<Done> {
         let mut challenges = 0;
         loop {
             let base = self.shared.base(endpoint);
-            let (url, guard) = locate(&base, endpoint, &call.target);
+            let (url, guard) = call.target.at(&base, endpoint);
             let own = url.origin() == base.origin();
             let login = self.shared.logins.of(base.origin());
             let ask = Asking {
@@ -246,7 +304,11 @@ impl Session {
             let mut authorization = None;
             let mut profile = endpoint.profile.clone();
             if own {
-                authorization = login.authorization(&ask, &call.scopes).await?;
+                authorization = match call.proof {
+                    Proof::Asked => login.authorization(&ask, &call.scopes).await?,
+                    Proof::Password => login.password(&ask).await?,
+                    Proof::Nothing => None,
+                };
                 own_headers.extend(endpoint.headers.clone());
                 if let Some(value) = &authorization {
                     own_headers.insert(AUTHORIZATION, value.clone());
@@ -269,6 +331,7 @@ impl Session {
                     own_headers,
                     body: &mut call.body,
                     download: call.download,
+                    commits: call.commits,
                 })
                 .await;
             let reply = match sent {
@@ -293,7 +356,8 @@ impl Session {
             if endpoint.fallback && base.scheme() == "https" {
                 self.shared.set_plain(endpoint, false);
             }
-            if reply.status() == StatusCode::UNAUTHORIZED && reply.direct && own && challenges < MAX_CHALLENGES {
+            let may_learn = reply.direct && own && call.proof == Proof::Asked && challenges < MAX_CHALLENGES;
+            if reply.status() == StatusCode::UNAUTHORIZED && may_learn {
                 challenges += 1;
                 let asked = (reply.headers(), reply.reach);
                 let better = login.learn(&ask, asked, &call.scopes, authorization.as_ref()).await?;
@@ -342,54 +406,8 @@ impl Session {
             own_headers: HeaderMap::new(),
             body: &mut Body::Empty,
             download: true,
+            commits: false,
         };
         self.shared.transport.send(parcel).await?.checked().await
-    }
-}
-
-/// Works out the address of a target at a host, and who chose it.
-fn locate(base: &Url, endpoint: &Endpoint, target: &Target) -> (Url, Option<Reach>) {
-    match target {
-        Target::Named(place) => {
-            let guard = (place.url.origin() != base.origin()).then_some(place.chooser);
-            (place.url.clone(), guard)
-        }
-        Target::Path(path, query) => {
-            let mut url = base.clone();
-            if let Ok(mut segments) = url.path_segments_mut() {
-                // Encodes whatever is not a path's, and leaves out `.` and `..`.
-                segments.pop_if_empty().extend(path.split('/'));
-            }
-            if !query.is_empty() || endpoint.mirror_of.is_some() {
-                let mut pairs = url.query_pairs_mut();
-                pairs.extend_pairs(query);
-                if let Some(registry) = &endpoint.mirror_of {
-                    pairs.append_pair("ns", registry);
-                }
-            }
-            (url, None)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_stay_below_the_base() {
-        let config = Config::default();
-        let mut endpoint = hosts::load(&config, "r.example").unwrap().remove(0);
-        let url = |endpoint: &Endpoint, path: &str, query: Vec<(&'static str, String)>| {
-            locate(&endpoint.base, endpoint, &Target::Path(path.into(), query)).0.to_string()
-        };
-        assert_eq!(url(&endpoint, "a/b/manifests/1", vec![]), "https://r.example/v2/a/b/manifests/1");
-        assert_eq!(url(&endpoint, "a/blobs/uploads/", vec![]), "https://r.example/v2/a/blobs/uploads/");
-        assert_eq!(url(&endpoint, "../../x?y#z", vec![]), "https://r.example/v2/x%3Fy%23z");
-        endpoint.mirror_of = Some("docker.io".into());
-        assert_eq!(
-            url(&endpoint, "a/tags/list", vec![("n", "5".into())]),
-            "https://r.example/v2/a/tags/list?n=5&ns=docker.io"
-        );
     }
 }

@@ -70,11 +70,13 @@ impl RegistryStore {
 impl Drop for RegistryStore {
     /// Takes back uploads that a mount opened and nobody used, and those that were to be resumed and were not.
     fn drop(&mut self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
         let opened = std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
         let kept = self.repository.session.shared.interrupted.take_all(&self.repository.origin());
         for upload in opened.into_values().chain(kept) {
-            runtime.spawn(upload.abandon());
+            self.repository.session.shared.endings.spawn(upload.abandon());
         }
     }
 }
@@ -140,7 +142,10 @@ impl ImageSink for RegistryStore {
     async fn holders(&self, descriptor: &Descriptor) -> Result<Vec<Origin>> {
         let registry = self.repository.registry();
         let mut names = self.repository.session.shared.presence.holders(registry, &descriptor.digest);
-        names.retain(|name| name != self.repository.name());
+        // What is here need not come from elsewhere.
+        if names.iter().any(|name| name == self.repository.name()) {
+            return Ok(Vec::new());
+        }
         nearest_first(&mut names, self.repository.name());
         Ok(names.into_iter().map(|repository| Origin { registry: registry.to_owned(), repository }).collect())
     }

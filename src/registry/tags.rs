@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use super::hosts::Capability;
 use super::link::Pages;
-use super::session::{Call, Done, Target};
+use super::session::{Call, Done};
+use super::target::Target;
 use super::{Registry, Repository, Result};
 
 /// The longest page that is read.
@@ -26,8 +27,8 @@ impl Repository {
         loop {
             let call = Call { target, whole: Some(MAX_PAGE), ..self.call(Method::GET, Capability::Resolve, "") };
             let done = self.send(call).await.map_err(|e| e.about(|| self.locator().to_owned()))?;
-            let next = pages.after(&done)?;
             let page: Tags = read(&done)?;
+            let next = pages.after(&done)?;
             all.extend(page.tags.unwrap_or_default());
             match next {
                 Some(place) => target = Target::Named(place),
@@ -51,8 +52,8 @@ impl Registry {
         let mut target = Target::Path("_catalog".to_owned(), vec![self.session.page()]);
         loop {
             let done = self.get(target, vec!["registry:catalog:*".to_owned()], Some(MAX_PAGE)).await?;
-            let next = pages.after(&done)?;
             let page: Catalog = read(&done)?;
+            let next = pages.after(&done)?;
             all.extend(page.repositories.unwrap_or_default());
             match next {
                 Some(place) => target = Target::Named(place),
@@ -63,5 +64,6 @@ impl Registry {
 }
 
 fn read<T: serde::de::DeserializeOwned>(done: &Done) -> Result<T> {
+    done.reply.refuse_page()?;
     serde_json::from_slice(&done.reply.body).map_err(|_| done.reply.nonsense("it is not the list that was asked for"))
 }

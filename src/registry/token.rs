@@ -194,6 +194,7 @@ impl Service {
                 own_headers,
                 body: &mut body,
                 download: false,
+                commits: false,
             })
             .await?;
         let mut reply = reply.checked().await?;
@@ -229,7 +230,7 @@ impl Service {
     }
 
     /// Makes sure that a password goes only to a service of the registry itself.
-    fn check_trust(&self, ask: &Asking<'_>) -> Result<()> {
+    pub(super) fn check_trust(&self, ask: &Asking<'_>) -> Result<()> {
         let realm = self.realm.host_str().unwrap_or_default();
         let registry = credentials::key(&ask.endpoint.login);
         let own = Some(realm) == ask.base.host_str();

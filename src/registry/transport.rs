@@ -11,15 +11,17 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, WARNING}
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::Result;
-use super::config::Config;
+use super::answer::{Answer, FULL};
+use super::config::{Config, Timeouts};
 use super::connect::Pools;
-use super::error::{Answer, Error, plain};
+use super::error::{Error, plain};
 use super::hosts::Profile;
-use super::pace::Paces;
+use super::pace::{Crawl, Paces};
 use super::reach::Reach;
 use super::retry;
 use crate::grant::{Access, Grant, Refused};
@@ -57,6 +59,8 @@ pub(super) struct Parcel<'a> {
     pub(super) body: &'a mut Body,
     /// Whether the answer is a blob, which takes a while to read.
     pub(super) download: bool,
+    /// Whether the answer may take as long as it takes to make a blob of an upload.
+    pub(super) commits: bool,
 }
 
 /// The body of a request.
@@ -103,7 +107,8 @@ pub(super) struct Reply {
     /// Whether credentials were sent.
     pub(super) authenticated: bool,
     cancel: CancellationToken,
-    stall: Duration,
+    timeouts: Timeouts,
+    crawl: Crawl,
     _place: Option<OwnedSemaphorePermit>,
     /// The whole body, once it was asked for.
     pub(super) body: Bytes,
@@ -122,7 +127,18 @@ impl Transport {
 
     async fn follow(&self, parcel: Parcel<'_>) -> Result<Reply> {
         let Parcel {
-            grant, access, subject, method, mut url, mut guard, headers, mut own_headers, body, download, ..
+            grant,
+            access,
+            subject,
+            method,
+            mut url,
+            mut guard,
+            headers,
+            mut own_headers,
+            body,
+            download,
+            commits,
+            ..
         } = parcel;
         let action = format!("{method} {}", shown_path(&url));
         let mut profile = parcel.profile.clone();
@@ -148,7 +164,7 @@ impl Transport {
                 // Its sender watches the progress: the answer comes after the last byte.
                 sent.await
             } else {
-                let limit = self.config.timeouts.header;
+                let limit = if commits { self.config.timeouts.commit } else { self.config.timeouts.header };
                 tokio::time::timeout(limit, sent).await.map_err(|_| Error::Silent {
                     action: action.clone(),
                     host: host.clone(),
@@ -169,7 +185,8 @@ impl Transport {
                 host,
                 authenticated: own_headers.contains_key(AUTHORIZATION),
                 cancel: grant.cancel().clone(),
-                stall: self.config.timeouts.stall,
+                timeouts: self.config.timeouts,
+                crawl: Crawl::default(),
                 _place: place,
                 body: Bytes::new(),
             };
@@ -317,17 +334,24 @@ impl Reply {
 
     /// Returns the next bytes of the body.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>> {
-        let next = tokio::time::timeout(self.stall, self.response.chunk());
+        let asked = Instant::now();
+        let next = tokio::time::timeout(self.timeouts.stall, self.response.chunk());
+        let (action, host) = (&self.action, &self.host);
         match self.cancel.run_until_cancelled(next).await {
             None => Err(Error::Refused(Refused::Cancelled)),
-            Some(Ok(Ok(bytes))) => Ok(bytes),
-            Some(Ok(Err(source))) => Err(Error::Broken {
-                action: self.action.clone(),
-                host: self.host.clone(),
-                source: source.without_url(),
-            }),
+            Some(Ok(Ok(bytes))) => {
+                let length = bytes.as_ref().map_or(0, Bytes::len);
+                if bytes.is_some() && self.crawl.is_too_slow(asked.elapsed(), length, self.timeouts.crawl) {
+                    let after = self.timeouts.crawl;
+                    return Err(Error::Slow { action: action.clone(), host: host.clone(), after });
+                }
+                Ok(bytes)
+            }
+            Some(Ok(Err(source))) => {
+                Err(Error::Broken { action: action.clone(), host: host.clone(), source: source.without_url() })
+            }
             Some(Err(_)) => {
-                Err(Error::Silent { action: self.action.clone(), host: self.host.clone(), after: self.stall })
+                Err(Error::Silent { action: action.clone(), host: host.clone(), after: self.timeouts.stall })
             }
         }
     }
@@ -429,7 +453,13 @@ fn read_error(body: &[u8]) -> (Vec<String>, String) {
 impl Single {
     fn text(&self) -> String {
         let mut text = self.code.clone();
-        for part in [self.message.as_str(), self.detail.as_str().unwrap_or_default()] {
+        // docker-registry's storage gives the kernel's number of the error alone.
+        let number = match self.detail.pointer("/Enclosed/Err").and_then(serde_json::Value::as_i64) {
+            Some(28) => FULL[0],
+            Some(122) => FULL[1],
+            _ => "",
+        };
+        for part in [self.message.as_str(), self.detail.as_str().unwrap_or(number)] {
             if !part.is_empty() && part != text {
                 if !text.is_empty() {
                     text.push_str(": ");
@@ -452,5 +482,7 @@ mod tests {
         assert_eq!(read_error(br#"{"details":"incorrect username or password"}"#).1, "incorrect username or password");
         assert_eq!(read_error(b"gateway \x1b[2J trouble\n").1, "gateway \\u{1b}[2J trouble");
         assert_eq!(read_error(b""), (vec![], String::new()));
+        let body = br#"{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":{"DriverName":"filesystem","Enclosed":{"Op":"write","Path":"/d","Err":28}}}]}"#;
+        assert_eq!(read_error(body).1, "UNKNOWN: unknown error: no space left on device");
     }
 }

@@ -41,7 +41,7 @@ pub struct Options {
     pub base: PathBuf,
     /// The folders in which containerd, its shim, runc and the registry are looked for.
     pub search: Vec<PathBuf>,
-    /// The containerd to run instead of the one found.
+    /// The containerd to run instead of the one found. Programs are looked for in its folder first.
     pub containerd: Option<PathBuf>,
     /// Whether containerd loads its CRI plugin.
     pub cri: bool,
@@ -135,7 +135,9 @@ impl Sandbox {
             Some(path) => path.clone(),
             None => daemon::find("containerd", "containerd", &options.search)?,
         };
-        daemon::find("runc", "runc", &options.search)?;
+        let beside = options.containerd.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let search: Vec<PathBuf> = beside.into_iter().chain(options.search.iter().cloned()).collect();
+        daemon::find("runc", "runc", &search)?;
         let stale = sweep(&options.base);
         let folder = Folder::create(&options.base)?;
         let failed = |source| Error::Spawn { program: containerd.clone(), source };
@@ -143,7 +145,7 @@ impl Sandbox {
         // From here on a failure drops `parts`, and with it all that was started and made.
         let mut parts = Parts { folder, containerd: None, registries: Vec::new(), spawner, stopped: false };
         let socket = parts.folder.join("containerd.sock");
-        let containerd_pid = parts.start(&containerd, &socket, options)?;
+        let containerd_pid = parts.start(&containerd, &socket, options, &search)?;
         let overlay = overlay::works_in(&parts.folder.join("tmp/overlay"));
         Ok(Self {
             socket,
@@ -204,17 +206,17 @@ impl Sandbox {
 
 impl Parts {
     /// Starts the registries and containerd side by side and waits for all; returns containerd's pid.
-    fn start(&mut self, containerd: &Path, socket: &Path, options: &Options) -> Result<u32, Error> {
+    fn start(&mut self, containerd: &Path, socket: &Path, options: &Options, search: &[PathBuf]) -> Result<u32, Error> {
         self.folder.make_folder("tmp")?;
         let mut starting = Vec::with_capacity(options.registries.len());
         for (number, registry) in options.registries.iter().enumerate() {
             let Self { folder, spawner, .. } = self;
-            starting.push(Registry::start(folder, spawner, &options.search, number, registry)?);
+            starting.push(Registry::start(folder, spawner, search, number, registry)?);
         }
         let text = config::containerd(self.folder.path(), options.cri, &options.config);
         let config = self.folder.write("containerd.toml", &text)?;
         let arguments = ["--config", &config.to_string_lossy()];
-        let daemon = Daemon::start(&mut self.folder, &self.spawner, containerd, &arguments, &options.search)?;
+        let daemon = Daemon::start(&mut self.folder, &self.spawner, containerd, &arguments, search)?;
         let pid = daemon.pid();
         // containerd listens when its plugins are loaded, so that a connection means it is ready.
         let daemon = self.containerd.insert(daemon);

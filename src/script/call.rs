@@ -9,6 +9,7 @@ use crate::ops::{self, Context};
 use crate::script::catalog::Spec;
 use crate::script::convert::Output;
 use crate::script::error::{Error, Result};
+use crate::script::held;
 
 /// Receives what a script prints.
 pub trait Sink: Send + Sync {
@@ -25,6 +26,11 @@ pub trait Sink: Send + Sync {
 
     /// Reads a secret from a line of standard input; `None` when there is none.
     fn secret_line(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns the user at a terminal, whom a process can be connected with; `None` when there is nobody.
+    fn seat(&self) -> Option<&dyn ops::container::Seat> {
         None
     }
 
@@ -79,14 +85,18 @@ impl Session {
         }
     }
 
-    /// Returns the context that calls run in now.
+    /// Returns the context that calls run in now, with the leases that the thread holds.
     #[must_use]
     pub fn context(&self) -> Context {
-        self.context.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        let context = self.context.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let leases = held::current();
+        if leases.is_empty() { context } else { context.with_leases(leases) }
     }
 
     /// Changes the context for the calls to come, as `namespace("k8s.io")` does.
     pub fn set_context(&self, context: Context) {
+        // Leases are the thread's, and end before the context does.
+        let context = if context.leases().is_empty() { context } else { context.with_leases(Vec::new()) };
         *self.context.write().unwrap_or_else(std::sync::PoisonError::into_inner) = context;
     }
 
@@ -182,7 +192,19 @@ impl Session {
         });
         if result.is_err() {
             // Only now is a cancelled operation dropped, and what it made can be taken back.
-            self.runtime.block_on(ctx.debts().settle());
+            self.runtime.block_on(ctx.settle());
+        }
+        result
+    }
+
+    /// Waits for what ends an operation, also when the user stopped it, and settles what it could not end.
+    ///
+    /// # Errors
+    /// What ending it failed with.
+    pub(crate) fn finish(&self, ctx: &Context, ending: impl Future<Output = ops::Result<()>>) -> Result<()> {
+        let result = self.runtime.block_on(ending).map_err(Error::from);
+        if result.is_err() {
+            self.runtime.block_on(ctx.settle());
         }
         result
     }

@@ -127,7 +127,8 @@ pub const fn joined<const N: usize>(own: &[Opt], shared: &[Opt]) -> [Opt; N] {
 ///
 /// Examples run in a namespace that holds `docker.io/library/busybox:latest`, in a folder that holds `rootfs`, the files of
 /// an image, and `box.tar`, an image saved, and with a registry whose address is in the constant `REGISTRY` and that has
-/// `example/box:1`, as has a Docker Engine.
+/// `example/box:1`, as has a Docker Engine; and with a Harbor whose address is in the constant `HARBOR`, which has the
+/// project `library`, and where the user is logged in who may make others.
 #[derive(Debug, Clone, Copy)]
 pub struct Example {
     /// The script. Its last value is compared to `gives` when that is there.
@@ -325,7 +326,12 @@ impl Catalog {
                         types.insert(0, TypeId::of::<crate::script::api::node::NodeObject>());
                         add(&mut global, &types, true);
                     }
-                    On::Module(name) => add(modules.entry(name).or_default(), &types, false),
+                    On::Module(name) => {
+                        // Only behind its module: several have a `delete`, and without one it would be any of them.
+                        let registration = FuncRegistration::new(entry.spec.name).in_internal_namespace();
+                        let module = modules.entry(name).or_default();
+                        registration.set_into_module_raw(module, &types, native(entry.spec, invoke, session, false));
+                    }
                 }
             }
         }

@@ -41,8 +41,13 @@ impl Interpreter {
         let ast = self.engine.compile(text).map_err(|error| Report::new(&error.into(), source, suggest))?;
         let name = |function: FuncInfo<'_>| Some(function.metadata.name.to_string());
         let mut known: HashSet<String> = self.engine.collect_fn_metadata(None, name, true).into_iter().collect();
+        let of_language: HashSet<String> =
+            rhai::Engine::new().collect_fn_metadata(None, name, true).into_iter().collect();
         for entry in self.catalog.entries() {
-            known.remove(entry.spec.name);
+            // What is called only behind its module leaves the language's own function of that name alone.
+            if !matches!(entry.spec.on, On::Module(_)) || !of_language.contains(entry.spec.name) {
+                known.remove(entry.spec.name);
+            }
         }
         known.extend(
             ["call", "curry", "is_def_var", "is_def_fn", "is_shared", "type_of", "Fn", "this"].map(str::to_owned),
@@ -176,8 +181,15 @@ impl Check<'_> {
             },
             _ => return,
         };
-        // A map in the place of an argument, as migrate(spec) has it, is not the options.
-        if !entries.iter().all(|entry| entry.signature.params.last().is_some_and(|param| param.options)) {
+        // A map in the place of an argument, as `label(labels)` has it, is not the options.
+        let is_argument = |entry: &&Entry| {
+            let own = usize::from(entry.spec.on == On::Method);
+            let params = &entry.signature.params;
+            let place = params.get(call.args.len() - 1 + own);
+            !params.last().is_some_and(|param| param.options)
+                || place.is_some_and(|param| !param.options && param.ty == "map")
+        };
+        if entries.iter().any(is_argument) {
             return;
         }
         let known: Vec<&str> = entries.iter().flat_map(|entry| entry.spec.options).map(|option| option.key).collect();

@@ -226,6 +226,9 @@ pub fn output(value: &Dynamic, columns: Option<&[String]>, session: &Session) ->
         return Ok(Output::Record { type_name: None, fields: fields.collect::<Result<_>>()? });
     }
     if let Some(object) = catalog.and_then(|catalog| catalog.object_of(value)) {
+        if object.as_text {
+            return Ok(Output::Scalar(cell(value, Unit::Plain, false, session)?));
+        }
         let shown = object.fields.iter().filter(|field| field.shown < Shown::OnDemand);
         let fields = shown
             .map(|field| Ok((field.name.to_owned(), cell(&field.get(value, session)?, field.unit, false, session)?)));

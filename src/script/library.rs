@@ -25,8 +25,16 @@ macro_rules! scripts {
 }
 
 /// All of them, by name.
-pub const SCRIPTS: &[Script] =
-    scripts!["bundle", "docker-to-containerd", "image-report", "mirror", "node-to-node", "prune"];
+pub const SCRIPTS: &[Script] = scripts![
+    "bundle",
+    "docker-to-containerd",
+    "image-report",
+    "mirror",
+    "node-to-node",
+    "prune",
+    "registry-to-harbor",
+    "restart-on-failure"
+];
 
 /// What the page of the ready scripts says before it comes to them.
 const INTRODUCTION: &str = "\

@@ -18,12 +18,14 @@ pub mod convert;
 pub mod definitions;
 mod engine;
 pub mod error;
+mod held;
 pub mod library;
 pub mod object;
 pub mod options;
 pub mod reference;
 mod resolver;
 pub mod time;
+mod tree;
 pub mod units;
 pub mod value;
 

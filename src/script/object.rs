@@ -14,6 +14,8 @@ pub trait Object: Clone + Send + Sync + 'static {
     const TYPE: &'static str;
     /// What it is, in one sentence.
     const DOC: &'static str;
+    /// Whether it is shown to people by its text, also where it stands alone and others are shown by their properties.
+    const AS_TEXT: bool = false;
 
     /// Returns the properties, in the order in which they are shown.
     fn fields() -> &'static [Field<Self>];
@@ -130,6 +132,8 @@ pub struct ObjectEntry {
     pub doc: &'static str,
     /// The properties.
     pub fields: Vec<FieldEntry>,
+    /// Whether it is shown to people by its text.
+    pub as_text: bool,
     id: TypeId,
     rust_name: &'static str,
     name_of: Text,
@@ -179,6 +183,7 @@ impl ObjectEntry {
             name: T::TYPE,
             doc: T::DOC,
             fields: fields.collect(),
+            as_text: T::AS_TEXT,
             id: TypeId::of::<T>(),
             rust_name: std::any::type_name::<T>(),
             name_of: Arc::new(|value| value.read_lock::<T>()?.name()),

@@ -35,6 +35,24 @@ impl Options {
         Ok(Self { spec, map })
     }
 
+    /// Takes an optional argument that stands before the options: a map in its place is the options, and the argument was left
+    /// out.
+    ///
+    /// # Errors
+    /// As [`Options::new`], or when there are two maps.
+    pub fn or_argument(self, argument: Option<Dynamic>) -> Result<(Option<Dynamic>, Self)> {
+        let map = argument.as_ref().and_then(|value| value.read_lock::<Map>().map(|map| map.clone()));
+        match map {
+            None => Ok((argument, self)),
+            Some(map) if self.map.is_empty() => Ok((None, Self::new(self.spec, map)?)),
+            Some(_) => Err(Error::Argument {
+                function: self.spec.name,
+                argument: "options".into(),
+                problem: "come only once, as the last argument".into(),
+            }),
+        }
+    }
+
     fn value(&self, key: &'static str) -> Option<Dynamic> {
         debug_assert!(
             self.spec.options.iter().any(|o| o.key == key),
@@ -42,6 +60,12 @@ impl Options {
             self.spec.name
         );
         self.map.get(key).map(Dynamic::flatten_clone).filter(|value| !value.is_unit())
+    }
+
+    /// Returns whether the function takes an option.
+    #[must_use]
+    pub fn declares(&self, key: &str) -> bool {
+        self.spec.options.iter().any(|option| option.key == key)
     }
 
     /// Says that an option has a value that cannot be used.
@@ -57,6 +81,12 @@ impl Options {
     /// Leaves options out that were read already.
     pub fn forget(&mut self, keys: &[&'static str]) {
         self.map.retain(|key, _| !keys.contains(&key.as_str()));
+    }
+
+    /// Returns whether an option was given, be it as `()`.
+    #[must_use]
+    pub fn given(&self, key: &'static str) -> bool {
+        self.map.contains_key(key)
     }
 
     /// Takes any value.

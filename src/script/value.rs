@@ -422,6 +422,18 @@ impl Ret for String {
     }
 }
 
+/// Bytes, as Rhai's blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binary(pub bytes::Bytes);
+
+impl Ret for Binary {
+    const TYPE: &'static str = "blob";
+
+    fn give(self) -> Dynamic {
+        Dynamic::from_blob(self.0.into())
+    }
+}
+
 impl Ret for u64 {
     const TYPE: &'static str = "int";
 

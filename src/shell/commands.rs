@@ -22,7 +22,7 @@ const fn command(name: &'static str, argument: &'static str, doc: &'static str) 
 }
 
 /// All of them; help and completion are made from this table.
-const COMMANDS: [Command; 15] = [
+const COMMANDS: [Command; 18] = [
     command("help", "[NAME or WORD]", "explains a function or type, or finds what mentions a word"),
     Command { names: Some(Names::Namespace), ..command("ns", "[NAMESPACE]", "lists the namespaces, or goes to one") },
     command("vars", "", "lists the variables with their types"),
@@ -36,6 +36,15 @@ const COMMANDS: [Command; 15] = [
         names: Some(Names::Container),
         ..command("exec", "ID [COMMAND]", "runs a command, or sh, in a container with this terminal")
     },
+    Command {
+        names: Some(Names::Container),
+        ..command("start", "ID", "starts a container that was made with a terminal, with this one")
+    },
+    command("ctr", "[?]COMMAND …", "shows a command line of ctr in the language, and runs it unless there is a ?"),
+    Command {
+        names: Some(Names::Container),
+        ..command("attach", "ID", "goes to the terminal of a container that runs; Ctrl-P Ctrl-Q leaves it")
+    },
     command("plan", "EXPR", "shows what an expression would change, and changes nothing"),
     Command { names: Some(Names::File), ..command("load", "FILE", "runs a script here and keeps its variables") },
     Command { names: Some(Names::File), ..command("save", "FILE", "writes the lines of this session to a script") },
@@ -45,6 +54,12 @@ const COMMANDS: [Command; 15] = [
     command("config", "", "lists the settings and where they come from"),
     command("quit", "", "leaves, as Ctrl-D does"),
 ];
+
+/// What users of other tools look for and containerd does not do, and what to do in its place.
+const NOT_OFFERED: [(&str, &str); 1] = [(
+    "rename",
+    "rename is not offered: containerd names its records, snapshots and tasks after a container's id, and cannot change it.\nCreate another container from the same image, with a label for the name: container(id).label(#{ name: \"web\" }).",
+)];
 
 /// Returns the names of the shell's own lines, without the colon.
 pub fn own_lines() -> impl Iterator<Item = &'static str> {
@@ -153,6 +168,9 @@ impl Shell {
             }
             "run" => self.run_here(argument),
             "exec" => self.exec_here(argument),
+            "start" => self.start_here(argument),
+            "ctr" => self.ctr_here(argument),
+            "attach" => self.attach_here(argument),
             "plan" => self.plan(argument),
             "load" => match Source::read(Path::new(argument)) {
                 Ok(source) => {
@@ -278,6 +296,10 @@ impl Shell {
         if format!("{topic}/") == library::PREFIX {
             let scripts = library::SCRIPTS.iter().map(|script| (script.path(), script.summary().to_owned()));
             self.screen.line(&columns(scripts.collect(), self.canvas()));
+            return;
+        }
+        if let Some((_, why)) = NOT_OFFERED.iter().find(|(name, _)| *name == topic) {
+            self.screen.line(why);
             return;
         }
         let found = catalog.find(topic);

@@ -27,6 +27,13 @@ pub(super) const LINES: usize = 5_000;
 #[must_use]
 pub fn keeps(line: &str) -> bool {
     let lower = line.to_lowercase();
+    if line
+        .trim_start()
+        .strip_prefix(":ctr ")
+        .is_some_and(|words| crate::ctr::holds_secret(words.trim_start_matches('?')))
+    {
+        return false;
+    }
     // A user and password before the host of a URL.
     let in_url = lower.split_once("://").is_some_and(|(_, rest)| {
         rest.split(['/', '"', ' ', '`']).next().is_some_and(|authority| authority.contains('@'))
@@ -74,11 +81,13 @@ mod tests {
             "pull(\"x\", #{ token: \"y\" })",
             " images()",
             "registry(\"https://user:pw@harbor.example\")",
+            ":ctr images pull -u ann:pw harbor.example/a:1",
             "  ",
         ] {
             assert!(!keeps(line), "{line}");
         }
-        for line in ["images()", "image(\"a@sha256:12\")", "pull(\"docker.io/library/busybox\")"] {
+        for line in ["images()", "image(\"a@sha256:12\")", ":ctr run -u 1:1 a b", "pull(\"docker.io/library/busybox\")"]
+        {
             assert!(keeps(line), "{line}");
         }
     }

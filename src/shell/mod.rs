@@ -17,6 +17,7 @@ mod attach;
 mod commands;
 pub mod complete;
 pub mod confirm;
+mod ctr;
 mod editor;
 pub mod error;
 pub mod escape;
@@ -35,7 +36,9 @@ mod secret;
 pub mod status;
 pub mod style;
 
+pub use attach::hold_input;
 pub use commands::own_lines;
+pub use ctr::show_line;
 pub use error::Error;
 pub use format::Format;
 pub use interrupt::{Interrupt, Why};

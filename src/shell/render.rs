@@ -243,7 +243,8 @@ fn plain(output: &Output, canvas: Canvas) -> String {
     match output {
         Output::Nothing => String::new(),
         Output::Scalar(one) => {
-            let text = bare(&one.json);
+            // What is drawn as a whole, such as a tree, has no other line.
+            let text = if one.json.is_object() { one.text.clone() } else { bare(&one.json) };
             if canvas.terminal { escape::text(&text).into_owned() } else { text }
         }
         Output::List(cells) => cells.iter().map(cell).collect::<Vec<_>>().join("\n"),

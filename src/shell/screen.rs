@@ -4,9 +4,13 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use futures_util::future::LocalBoxFuture;
+use zeroize::Zeroizing;
+
 use super::escape;
 use super::style::{Palette, Role, When};
 use crate::kind::Failure;
+use crate::ops::container::{Attached, DetachKeys, Parted, Seat};
 use crate::script::Sink;
 
 /// How wide things are drawn when nobody says how wide the terminal is.
@@ -31,6 +35,7 @@ pub struct Screen {
     closed: AtomicBool,
     on_closed: OnceLock<Box<dyn Fn() + Send + Sync>>,
     aside: OnceLock<Aside>,
+    secret: Mutex<Option<Zeroizing<String>>>,
 }
 
 /// How a screen writes.
@@ -81,6 +86,7 @@ impl Screen {
             closed: AtomicBool::new(false),
             on_closed: OnceLock::new(),
             aside: OnceLock::new(),
+            secret: Mutex::new(None),
         }
     }
 
@@ -93,6 +99,11 @@ impl Screen {
     /// Sets what hides the progress bars while something is written.
     pub fn set_aside(&self, aside: impl Fn(&mut dyn FnMut()) + Send + Sync + 'static) {
         let _ = self.aside.set(Box::new(aside));
+    }
+
+    /// Sets the secret that is given to whoever asks for one, in place of the user's answer.
+    pub(super) fn set_secret(&self, secret: Option<String>) {
+        *self.secret.lock().unwrap_or_else(PoisonError::into_inner) = secret.map(Zeroizing::new);
     }
 
     /// Returns whether nobody reads standard output any more.
@@ -219,11 +230,29 @@ impl Sink for Screen {
     }
 
     fn ask_secret(&self, prompt: &str) -> Option<String> {
-        super::secret::ask(&escape::line(prompt))
+        let given =
+            self.secret.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|secret| secret.to_string());
+        given.or_else(|| super::secret::ask(&escape::line(prompt)))
     }
 
     fn secret_line(&self) -> Option<String> {
         super::secret::line()
+    }
+
+    fn seat(&self) -> Option<&dyn Seat> {
+        (self.out.terminal && io::stdin().is_terminal()).then_some(self)
+    }
+}
+
+impl Seat for Screen {
+    fn sit<'a>(&'a self, attached: Attached, keys: &'a DetachKeys) -> LocalBoxFuture<'a, crate::ops::Result<Parted>> {
+        Box::pin(async move {
+            let parted = super::attach::drive(attached, keys).await?;
+            if parted == Parted::Left {
+                self.remark(Role::Note, "left", "it runs on");
+            }
+            Ok(parted)
+        })
     }
 }
 

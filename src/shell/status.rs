@@ -16,7 +16,7 @@ pub const BATCH: u8 = 3;
 pub const DISCONNECTED: u8 = 4;
 /// Access was denied.
 pub const DENIED: u8 = 5;
-/// A disk is full.
+/// A disk, or a quota, is full.
 pub const NO_SPACE: u8 = 6;
 /// The user interrupted it: 128 and the number of the signal, as shells have it.
 pub const INTERRUPTED: u8 = 130;
@@ -55,6 +55,12 @@ pub fn of_failure(failure: &dyn Failure) -> u8 {
         Kind::Usage => USAGE,
         kind => of_kind(kind),
     }
+}
+
+/// Returns the status for an operation that the shell itself carried out.
+#[must_use]
+pub fn of_operation(error: &crate::ops::Error) -> u8 {
+    if error.is_disconnected() { DISCONNECTED } else { of_kind(error.kind()) }
 }
 
 const fn of_kind(kind: Kind) -> u8 {

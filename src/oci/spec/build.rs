@@ -1,10 +1,11 @@
 //! From an image's config and options to a spec, step by step as ctr does it (containerd `cmd/ctr/commands/run`).
 
+use super::cdi::CdiEdits;
 use super::default::{RWM, default_device_rules, default_spec, mount};
 use super::host::HostFacts;
 use super::options::SpecOptions;
 use super::runtime::{
-    Capabilities, Cpu, Device, DeviceRule, Linux, Memory, Mount, Namespace, PosixRlimit, Process, Resources, Spec,
+    Capabilities, Device, DeviceRule, Linux, Mount, Namespace, PosixRlimit, Process, Resources, Spec,
 };
 use super::seccomp::default_profile;
 use super::user::{UserFiles, resolve_user};
@@ -13,9 +14,6 @@ use crate::oci::{Error, ImageConfig};
 
 /// What an image without an environment gets (containerd `oci/spec.go`, defaultUnixEnv).
 pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// The period that `cpus` is a share of, in microseconds (ctr).
-const CPU_PERIOD: u64 = 100_000;
 
 const NAMESPACE_TYPES: [&str; 8] = ["pid", "network", "uts", "mount", "user", "ipc", "cgroup", "time"];
 
@@ -65,7 +63,17 @@ pub fn build(basis: &Basis<'_>, options: &SpecOptions) -> Result<Spec, Error> {
     resources.devices.extend(default_device_rules());
     spec.mounts.extend(extra_mounts(options)?);
     if options.privileged {
-        make_privileged(&mut process, &mut linux, &mut resources, &mut spec.mounts, basis.host);
+        make_privileged(&mut process, &mut linux, &mut spec.mounts, basis.host);
+        if !options.privileged_without_host_devices {
+            resources.devices = vec![DeviceRule { allow: true, access: RWM.to_owned(), ..DeviceRule::default() }];
+            linux.devices.extend(basis.host.devices.iter().cloned());
+        }
+    } else if options.privileged_without_host_devices {
+        return Err(refuse(
+            "privileged_without_host_devices",
+            "true",
+            "it says something of privileged alone; give both",
+        ));
     }
     set_capabilities(&mut process, options)?;
     if let Some(profile) = &options.apparmor_profile {
@@ -78,7 +86,8 @@ pub fn build(basis: &Basis<'_>, options: &SpecOptions) -> Result<Spec, Error> {
         overlay_env(&mut process.env, &[format!("HOSTNAME={}", basis.host.hostname)]);
     }
     join_namespaces(&mut linux, options)?;
-    set_limits(&mut resources, options)?;
+    options.limits()?.lay_over(&mut resources)?;
+    map_ids(&mut linux, options)?;
     add_devices(&mut linux, &mut resources, &options.devices);
     if let Some(cgroup) = &options.cgroup {
         linux.cgroups_path.clone_from(cgroup);
@@ -98,6 +107,7 @@ pub fn build(basis: &Basis<'_>, options: &SpecOptions) -> Result<Spec, Error> {
 
     linux.resources = Some(resources);
     spec.process = Some(process);
+    let mut linux = edited(&mut spec, linux, &options.cdi);
     linux.seccomp = match &options.seccomp_profile {
         Some(profile) => Some(profile.clone()),
         None if options.seccomp => Some(default_profile(&spec)),
@@ -209,14 +219,8 @@ fn extra_mounts(options: &SpecOptions) -> Result<Vec<Mount>, Error> {
         .collect()
 }
 
-/// Takes the fences down (containerd `oci/spec_opts.go`: WithPrivileged, WithAllDevicesAllowed, WithHostDevices).
-fn make_privileged(
-    process: &mut Process,
-    linux: &mut Linux,
-    resources: &mut Resources,
-    mounts: &mut [Mount],
-    host: &HostFacts,
-) {
+/// Takes the fences down (containerd `oci/spec_opts.go`, WithPrivileged).
+fn make_privileged(process: &mut Process, linux: &mut Linux, mounts: &mut [Mount], host: &HostFacts) {
     let all = host.capabilities.clone();
     process.capabilities =
         Some(Capabilities { bounding: all.clone(), effective: all.clone(), permitted: all, ..Capabilities::default() });
@@ -228,8 +232,6 @@ fn make_privileged(
             "rw".clone_into(option);
         }
     }
-    resources.devices = vec![DeviceRule { allow: true, access: RWM.to_owned(), ..DeviceRule::default() }];
-    linux.devices.extend(host.devices.iter().cloned());
 }
 
 fn set_capabilities(process: &mut Process, options: &SpecOptions) -> Result<(), Error> {
@@ -275,34 +277,32 @@ fn join_namespaces(linux: &mut Linux, options: &SpecOptions) -> Result<(), Error
     Ok(())
 }
 
-fn set_limits(resources: &mut Resources, options: &SpecOptions) -> Result<(), Error> {
-    if let Some(bytes) = options.memory_limit.filter(|bytes| *bytes > 0) {
-        let limit = i64::try_from(bytes).map_err(|_| refuse("memory_limit", &bytes.to_string(), "it is too large"))?;
-        resources.memory.get_or_insert_with(Memory::default).limit = Some(limit);
+/// Gives it a user namespace (containerd `oci/spec_opts.go`, WithUserNamespace).
+fn map_ids(linux: &mut Linux, options: &SpecOptions) -> Result<(), Error> {
+    if options.uid_map.is_empty() && options.gid_map.is_empty() {
+        return Ok(());
     }
-    if let Some(cpus) = options.cpus {
-        if !cpus.is_finite() || cpus <= 0.0 || cpus > 1e6 {
-            return Err(refuse("cpus", &cpus.to_string(), "it is a number above zero"));
+    for (option, map) in [("uidmap", &options.uid_map), ("gidmap", &options.gid_map)] {
+        if map.is_empty() {
+            return Err(refuse(option, "", "a user namespace needs both uidmap and gidmap"));
         }
-        if options.cpu_quota.is_some() || options.cpu_period.is_some() {
-            return Err(refuse("cpus", &cpus.to_string(), "cpu_quota and cpu_period say the same; give one of them"));
+        if let Some(range) = map.iter().find(|range| !range.is_possible()) {
+            return Err(refuse(option, &range.to_string(), "it has no ids, or goes beyond the largest one"));
         }
-        let cpu = resources.cpu.get_or_insert_with(Cpu::default);
-        // Checked above: it is far below the largest integer, and ctr cuts it off in the same way.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
-        let quota = (cpus * CPU_PERIOD as f64) as i64;
-        cpu.quota = Some(quota);
-        cpu.period = Some(CPU_PERIOD);
     }
-    if options.cpu_quota.is_some() || options.cpu_period.is_some() {
-        let cpu = resources.cpu.get_or_insert_with(Cpu::default);
-        cpu.quota = options.cpu_quota;
-        cpu.period = options.cpu_period;
+    if !linux.namespaces.iter().any(|namespace| namespace.kind == "user") {
+        linux.namespaces.push(Namespace { kind: "user".to_owned(), path: String::new() });
     }
-    if let Some(shares) = options.cpu_shares.filter(|shares| *shares > 0) {
-        resources.cpu.get_or_insert_with(Cpu::default).shares = Some(shares);
-    }
+    linux.uid_mappings.extend(options.uid_map.iter().copied());
+    linux.gid_mappings.extend(options.gid_map.iter().copied());
     Ok(())
+}
+
+/// Makes the edits that devices by name need, which go over all of the spec.
+fn edited(spec: &mut Spec, linux: Linux, edits: &[CdiEdits]) -> Linux {
+    spec.linux = Some(linux);
+    edits.iter().for_each(|edits| edits.apply(spec));
+    spec.linux.take().unwrap_or_default()
 }
 
 fn add_devices(linux: &mut Linux, resources: &mut Resources, devices: &[Device]) {
@@ -320,6 +320,7 @@ fn add_devices(linux: &mut Linux, resources: &mut Resources, devices: &[Device])
 
 #[cfg(test)]
 mod tests {
+    use super::super::runtime::Cpu;
     use super::*;
     use crate::kind::{Failure, Kind};
     use crate::oci::Digest;

@@ -5,16 +5,20 @@
 //! and drop the fields they do not know.
 
 mod build;
+mod cdi;
 mod default;
 mod host;
+mod limits;
 mod options;
 mod runtime;
 mod seccomp;
 mod user;
 
 pub use build::{Basis, DEFAULT_PATH, build, overlay_env};
+pub use cdi::{CdiDevice, CdiEdits, CdiHook, CdiMount, CdiName, CdiNode, CdiSpec};
 pub use default::default_spec;
 pub use host::{HostFacts, host_reach};
+pub use limits::Limits;
 pub use options::{MountOption, NamespaceJoin, Rlimit, SpecOptions};
 pub use runtime::*;
 pub use seccomp::default_profile;

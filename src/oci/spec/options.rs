@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::runtime::{Device, Spec};
+use super::cdi::CdiEdits;
+use super::limits::Limits;
+use super::runtime::{Device, IdMap, Spec};
+use crate::oci::Error;
+use crate::oci::error::refuse;
 
 /// What can be said about a container when it is made; the names are those of ctr's flags where it has them.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,6 +33,8 @@ pub struct SpecOptions {
     pub net_host: bool,
     /// Gives every capability and device, and hides nothing.
     pub privileged: bool,
+    /// Keeps the host's devices from one that is privileged.
+    pub privileged_without_host_devices: bool,
     /// Makes the root filesystem read-only.
     pub read_only: bool,
     /// Gives it a terminal.
@@ -47,6 +53,12 @@ pub struct SpecOptions {
     pub cpu_period: Option<u64>,
     /// The weight against other containers; 1024 is the kernel's default.
     pub cpu_shares: Option<u64>,
+    /// The processors that it may use, such as `0-2,4`.
+    pub cpuset_cpus: Option<String>,
+    /// The memory nodes that it may use.
+    pub cpuset_mems: Option<String>,
+    /// How many processes and threads it may have.
+    pub pids_limit: Option<i64>,
     /// Capabilities to add, by full name.
     pub cap_add: Vec<String>,
     /// Capabilities to take, by full name.
@@ -57,6 +69,12 @@ pub struct SpecOptions {
     pub seccomp_profile: Option<serde_json::Value>,
     /// Devices of the host, looked up.
     pub devices: Vec<Device>,
+    /// What devices by name need, looked up.
+    pub cdi: Vec<CdiEdits>,
+    /// The users of a user namespace of its own.
+    pub uid_map: Vec<IdMap>,
+    /// The groups of a user namespace of its own.
+    pub gid_map: Vec<IdMap>,
     /// Namespaces to join.
     pub with_ns: Vec<NamespaceJoin>,
     /// A folder of the host as root filesystem, in place of an image.
@@ -71,6 +89,28 @@ pub struct SpecOptions {
     pub rootfs_propagation: Option<String>,
     /// The AppArmor profile, which must be loaded.
     pub apparmor_profile: Option<String>,
+}
+
+impl SpecOptions {
+    /// Returns its limits.
+    ///
+    /// # Errors
+    /// [`Error::Option`] when a number is too large.
+    pub fn limits(&self) -> Result<Limits, Error> {
+        let large = |bytes: u64| refuse("memory_limit", &bytes.to_string(), "it is too large");
+        let memory = self.memory_limit.filter(|bytes| *bytes > 0);
+        Ok(Limits {
+            memory: memory.map(|bytes| i64::try_from(bytes).map_err(|_| large(bytes))).transpose()?,
+            cpus: self.cpus,
+            cpu_quota: self.cpu_quota,
+            cpu_period: self.cpu_period,
+            cpu_shares: self.cpu_shares,
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            cpuset_mems: self.cpuset_mems.clone(),
+            pids: self.pids_limit,
+            ..Limits::default()
+        })
+    }
 }
 
 /// A mount: `type=bind,src=/tmp,dst=/x,options=rbind:ro` as ctr writes it.

@@ -166,6 +166,12 @@ pub struct Mount {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Linux {
+    /// The users of a user namespace.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub uid_mappings: Vec<IdMap>,
+    /// The groups of a user namespace.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub gid_mappings: Vec<IdMap>,
     /// Limits of the cgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
@@ -207,6 +213,12 @@ pub struct Resources {
     /// Processor time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
+    /// Processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<Pids>,
+    /// Files of cgroup v2 and what is written to them.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub unified: BTreeMap<String, String>,
     /// Everything else.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -238,6 +250,12 @@ pub struct Memory {
     /// The most that it may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
+    /// What it keeps when the machine is short of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<i64>,
+    /// The most that it may use of memory and swap together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<i64>,
     /// Everything else.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -255,9 +273,70 @@ pub struct Cpu {
     /// The period in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub period: Option<u64>,
+    /// The processors that it may use (cpuset(7), list format).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cpus: String,
+    /// The memory nodes that it may use.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mems: String,
     /// Everything else.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// A limit of processes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pids {
+    /// How many processes and threads; below 1 for no limit.
+    #[serde(default)]
+    pub limit: i64,
+}
+
+/// A range of ids of a user namespace (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMap {
+    /// The first id inside.
+    #[serde(rename = "containerID")]
+    pub container: u32,
+    /// The id of the host that it is.
+    #[serde(rename = "hostID")]
+    pub host: u32,
+    /// How many.
+    pub size: u32,
+}
+
+impl IdMap {
+    /// Returns whether it has ids, and none that is too large.
+    #[must_use]
+    pub fn is_possible(self) -> bool {
+        let fits = |first: u32| first.checked_add(self.size).is_some();
+        self.size > 0 && fits(self.container) && fits(self.host)
+    }
+
+    /// Returns the id of the host for one inside, when it is in the range.
+    #[must_use]
+    pub fn host_of(self, id: u32) -> Option<u32> {
+        let offset = id.checked_sub(self.container).filter(|offset| *offset < self.size)?;
+        self.host.checked_add(offset)
+    }
+}
+
+impl std::fmt::Display for IdMap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.container, self.host, self.size)
+    }
+}
+
+impl std::str::FromStr for IdMap {
+    type Err = ();
+
+    /// Reads `CONTAINER:HOST:SIZE`, as ctr takes it.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut numbers = text.split(':').map(|part| part.parse::<u32>().map_err(drop));
+        let mut next = || numbers.next().unwrap_or(Err(()));
+        let map = Self { container: next()?, host: next()?, size: next()? };
+        if numbers.next().is_some() { Err(()) } else { Ok(map) }
+    }
 }
 
 /// A Linux namespace.

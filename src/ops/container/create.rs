@@ -5,13 +5,15 @@ use chrono::DateTime;
 use tokio::sync::oneshot;
 
 use super::host::facts;
+use super::network::{self, NetworkOptions};
 use super::rootfs::user_files;
+use super::userns::{Maps, remapped};
 use super::{STOP_SIGNAL_LABEL, Signal, reach};
-use crate::containerd::containers::{Container, DEFAULT_RUNTIME, RuncOptions, Runtime};
+use crate::containerd::containers::{Container, DEFAULT_RUNTIME, Extension, RuncOptions, Runtime};
 use crate::containerd::images::Image;
 use crate::containerd::{Client, Labels, identifier};
 use crate::grant::Access;
-use crate::oci::spec::{Basis, SpecOptions, UserFiles, build};
+use crate::oci::spec::{Basis, NamespaceJoin, SpecOptions, UserFiles, build};
 use crate::oci::{Digest, ImageConfig, Manifest, Matcher, Spec};
 use crate::ops::lease::Leased;
 use crate::ops::undo::Undo;
@@ -34,8 +36,18 @@ pub struct CreateOptions {
     pub runtime: Option<String>,
     /// Options of a runc runtime.
     pub runc: RuncOptions,
+    /// The file with the options of a runtime that is no runc.
+    pub runtime_config_path: Option<String>,
     /// Which platform of the image.
     pub platform: Option<Matcher>,
+    /// The sandbox that it belongs to; containerd 1.7 and later.
+    pub sandbox: Option<String>,
+    /// Leaves the ids of a user namespace to the snapshotter, in place of making a root filesystem that has them.
+    pub remap_labels: bool,
+    /// Gives it a network of the host's.
+    pub network: Option<NetworkOptions>,
+    /// Loads containerd's default AppArmor profile under this name, and runs it under that.
+    pub apparmor_default_profile: Option<String>,
 }
 
 /// Makes a container: a snapshot of its own on the image's layers, and a record.
@@ -45,13 +57,14 @@ pub struct Create {
     image: String,
     options: CreateOptions,
     found: Option<(Image, Option<(Manifest, ImageConfig)>)>,
+    extension: Option<(String, Extension)>,
 }
 
 impl Create {
     /// Makes a container with this id from an image, or with `spec.rootfs` from a folder of the host and no image.
     #[must_use]
     pub fn new(id: &str, image: &str, options: CreateOptions) -> Self {
-        Self { id: id.to_owned(), image: image.to_owned(), options, found: None }
+        Self { id: id.to_owned(), image: image.to_owned(), options, found: None, extension: None }
     }
 
     /// Returns the id.
@@ -100,18 +113,58 @@ impl Create {
             labels: self.labels(),
             created_at: DateTime::default(),
             updated_at: DateTime::default(),
-            runtime: Runtime { name, options: runc.then(|| self.options.runc.clone()) },
+            runtime: Runtime {
+                name,
+                options: runc.then(|| self.options.runc.clone()),
+                config_path: self.options.runtime_config_path.clone(),
+            },
             snapshot_key: if snapshotter.is_empty() { String::new() } else { self.id.clone() },
             snapshotter,
             spec,
-            extensions: std::collections::BTreeMap::new(),
-            sandbox: None,
+            extensions: self.extension.clone().into_iter().collect(),
+            sandbox: self.options.sandbox.clone(),
         }
+    }
+
+    /// Refuses options that contradict one another, and works out those that say something of the spec.
+    fn settle(&mut self, namespace: &str) -> Result<()> {
+        let options = &mut self.options;
+        let name = options.runtime.as_deref().unwrap_or(DEFAULT_RUNTIME);
+        let is_runc = name.starts_with("io.containerd.runc.");
+        if is_runc && options.runtime_config_path.is_some() {
+            return Err(Error::argument("runtime_config_path", "is for runtimes that are no runc; give runtime too"));
+        }
+        if !is_runc && options.runc != RuncOptions::default() {
+            return Err(Error::argument("runtime", format!("{name} takes no options of runc")));
+        }
+        if options.runc.systemd_cgroup && options.spec.cgroup.as_deref().is_none_or(str::is_empty) {
+            return Err(Error::argument("runc_systemd_cgroup", "needs cgroup, such as machine.slice:ctrsh:box"));
+        }
+        if options.remap_labels && options.spec.uid_map.is_empty() {
+            return Err(Error::argument("remap_labels", "says something of uidmap and gidmap; give them too"));
+        }
+        if let Some(profile) = &options.apparmor_default_profile {
+            if options.spec.apparmor_profile.as_ref().is_some_and(|other| other != profile) {
+                return Err(Error::argument("apparmor_profile", "and apparmor_default_profile cannot both be given"));
+            }
+            options.spec.apparmor_profile = Some(profile.clone());
+        }
+        if let Some(wanted) = &options.network {
+            let joins = options.spec.with_ns.iter().any(|join| join.kind == "network");
+            if options.spec.net_host || joins || options.spec.config.is_some() {
+                return Err(Error::argument("cni", "makes a network; net_host, with_ns and config name another one"));
+            }
+            self.extension = Some(network::choose(namespace, &self.id, wanted)?);
+            let path = network::netns(namespace, &self.id).to_string_lossy().into_owned();
+            options.spec.with_ns.push(NamespaceJoin { kind: "network".to_owned(), path });
+        }
+        Ok(())
     }
 
     fn reach(&self, record: &Container) -> Option<&'static str> {
         let runc = &self.options.runc;
-        if !record.runtime.name.starts_with("io.containerd.") || !runc.binary_name.is_empty() || !runc.root.is_empty() {
+        let of_host = !runc.binary_name.is_empty() || !runc.root.is_empty() || record.runtime.config_path.is_some();
+        if !record.runtime.name.starts_with("io.containerd.") || of_host {
             return Some("is run by a program of the host");
         }
         reach(record.spec.as_ref(), &self.options.spec.labels)
@@ -137,6 +190,7 @@ impl Operation for Create {
 
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Container>> {
         identifier::check("container id", &self.id)?;
+        self.settle(ctx.namespace())?;
         let mut snapshotter = String::new();
         if self.options.spec.rootfs.is_none() {
             let image = image::get(ctx, &self.image).await?;
@@ -175,10 +229,20 @@ impl Operation for Create {
             plan =
                 plan.step(Access::Host, ctx.target(), format!("let container {} reach the host: it {reason}", self.id));
         }
+        if let Some(profile) = &self.options.apparmor_default_profile {
+            plan = plan.step(Access::Host, ctx.target(), format!("load the AppArmor profile {profile}"));
+        }
+        if !self.options.spec.uid_map.is_empty() && !self.options.remap_labels && self.found.is_some() {
+            plan = plan.step(Access::Host, ctx.target(), "mount the image and change the owners of its files");
+        }
         Ok(plan.effect(Effect::exists(&ctx.place_name(), &self.id, preview)))
     }
 
     async fn apply(self, ctx: &Context) -> Result<Container> {
+        if let Some(profile) = self.options.apparmor_default_profile.clone() {
+            let loaded = tokio::task::spawn_blocking(move || super::apparmor::load_default(&profile)).await;
+            loaded.map_err(|_| Error::Cancelled)??;
+        }
         if self.options.spec.rootfs.is_some() {
             let spec = self.build(ctx, &self.options.spec, &host_users(&self.options.spec))?;
             let record = self.record(Some(spec), String::new());
@@ -196,13 +260,23 @@ impl Operation for Create {
         let leased = Leased::new(ctx).await?;
         let client = leased.client();
         let snapshots = client.snapshots(&snapshotter);
-        let prepared = snapshots.prepare(&self.id, top.as_deref(), &self.options.snapshotter_labels).await;
+        let mut top = top;
+        let mut labels = self.options.snapshotter_labels.clone();
+        let maps = Maps { users: &self.options.spec.uid_map, groups: &self.options.spec.gid_map };
+        if self.options.remap_labels {
+            labels.extend(maps.labels());
+        } else if !maps.users.is_empty() {
+            unpack(ctx, client, &snapshotter, manifest).await?;
+            let undoing = client.undoing().snapshots(&snapshotter);
+            top = Some(remapped(ctx, &snapshots, undoing, top.as_deref(), maps).await?);
+        }
+        let prepared = snapshots.prepare(&self.id, top.as_deref(), &labels).await;
         let mounts = match prepared {
             Ok(mounts) => mounts,
             Err(error) if error.is_already_exists() => return Err(self.occupied(ctx, &snapshotter).await),
             Err(error) if error.is_not_found() => {
                 unpack(ctx, client, &snapshotter, manifest).await?;
-                snapshots.prepare(&self.id, top.as_deref(), &self.options.snapshotter_labels).await?
+                snapshots.prepare(&self.id, top.as_deref(), &labels).await?
             }
             Err(error) => return Err(error.into()),
         };
@@ -221,8 +295,9 @@ impl Operation for Create {
         let spec = self.build(ctx, &self.options.spec, &users)?;
         let record = self.record(Some(spec), snapshotter);
         let made = self.write(client, record, &mut undo).await?;
-        undo.forget();
+        // Whoever drops this while the lease is let go knows of no container yet.
         leased.release().await?;
+        undo.forget();
         Ok(made)
     }
 }
@@ -238,7 +313,7 @@ impl Create {
                 let _ = undoing.delete(&id).await;
             }
         });
-        let maker = client.containers();
+        let (maker, sandbox) = (client.containers(), record.sandbox.clone());
         let making = tokio::spawn(async move {
             let made = maker.create(&record).await;
             let _ = tell.send(made.is_ok());
@@ -246,6 +321,11 @@ impl Create {
         });
         match making.await.map_err(|_| Error::Cancelled)? {
             Err(error) if error.is_already_exists() => Err(self.taken()),
+            Ok(made) if made.sandbox != sandbox => Err(Error::Argument {
+                name: "sandbox".to_owned(),
+                problem: "is not kept by this containerd".to_owned(),
+                cure: Some("containers belong to sandboxes since containerd 1.7".to_owned()),
+            }),
             other => Ok(other?),
         }
     }

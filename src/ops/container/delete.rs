@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 
 use super::{Signal, Snapshot, snapshot, stop};
+use crate::containerd::Client;
 use crate::containerd::containers::Container;
-use crate::containerd::io::LogTarget;
+use crate::containerd::io::{LogTarget, remove_fifos};
 use crate::containerd::tasks::{Status, Task};
 use crate::grant::Access;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result};
@@ -68,6 +69,7 @@ impl Operation for Delete {
         let found = self.found.ok_or_else(|| Error::not_found("container", &self.id, []))?;
         let client = ctx.client().await?;
         if let Some(task) = &found.task {
+            let executed = fifos_of_executed(&client, &self.id).await;
             if task.status != Status::Stopped {
                 if matches!(task.status, Status::Paused | Status::Pausing) {
                     client.tasks().resume(&self.id).await?;
@@ -75,8 +77,13 @@ impl Operation for Delete {
                 stop::end(&client, &self.id, Signal::KILL, stop::DEFAULT_TIMEOUT).await.map(drop).or_else(gone)?;
             }
             client.tasks().delete(&self.id).await.map(drop).or_else(|error| gone(error.into()))?;
+            executed.iter().chain([task]).for_each(remove_fifos);
         }
         let container = &found.container;
+        if let Err(error) = super::network::remove(container).await {
+            // The container has to go all the same; what a plugin keeps is its own to say.
+            ctx.note(crate::ops::Level::Warn, &format!("the network of {}: {error}", self.id));
+        }
         client.containers().delete(&self.id).await.or_else(|error| gone(error.into()))?;
         if !container.snapshot_key.is_empty() && !self.keep_snapshot {
             let snapshots = client.snapshots(&container.snapshotter);
@@ -93,6 +100,16 @@ impl Operation for Delete {
         }
         Ok(())
     }
+}
+
+/// Lists the executed processes that there still are: they go with the task, and their FIFOs are to go too.
+async fn fifos_of_executed(client: &Client, id: &str) -> Vec<Task> {
+    let tasks = client.tasks();
+    let mut found = Vec::new();
+    for exec_id in tasks.pids(id).await.into_iter().flatten().filter_map(|pid| pid.exec_id) {
+        found.extend(tasks.get(id, &exec_id).await);
+    }
+    found
 }
 
 /// Takes what is gone already as done.

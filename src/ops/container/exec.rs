@@ -1,5 +1,6 @@
 //! `exec`: runs a command in a running container and captures what it writes.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -7,11 +8,13 @@ use futures_util::future::BoxFuture;
 use tokio::io::AsyncWriteExt;
 
 use super::rootfs::user_files;
-use super::start::rootfs;
-use super::{CAPTURE_LIMIT, Finished, KILL_PATIENCE, LINGER, Signal, Snapshot, get::not_running, reach, snapshot};
+use super::start::{Detached, rootfs};
+use super::{
+    CAPTURE_LIMIT, Finished, KILL_PATIENCE, LINGER, Signal, Snapshot, failure, get::not_running, reach, snapshot,
+};
 use crate::containerd::containers::Container;
-use crate::containerd::io::{Output, Pipes, Shape};
-use crate::containerd::tasks::{Exit, Status};
+use crate::containerd::io::{LogTarget, Output, Pipes, Shape};
+use crate::containerd::tasks::{Exit, Status, Stdio};
 use crate::containerd::{Client, identifier};
 use crate::grant::Access;
 use crate::oci::spec::{Process, UserFiles, resolve_user};
@@ -35,6 +38,12 @@ pub struct ExecOptions {
     pub timeout: Option<Duration>,
     /// How many bytes of each output are kept; none for 16 MiB.
     pub limit: Option<usize>,
+    /// Where the output of a detached one goes; none for nowhere.
+    pub log: Option<LogTarget>,
+    /// A folder for the FIFOs of a detached one.
+    pub fifo_dir: Option<PathBuf>,
+    /// Whether a detached one gets a terminal, which can be attached to.
+    pub tty: bool,
 }
 
 /// Runs a command in a running container.
@@ -78,10 +87,10 @@ impl Operation for Exec {
         let shape = Shape::Apart { stdin: options.stdin.is_some() };
         let pipes = open_pipes(ctx, &exec_id, shape)?;
         let mut undo = Undo::new(ctx.debts());
-        create_exec(&client, &id, &exec_id, &process, &pipes, &mut undo).await?;
+        create_exec(&client, &id, &exec_id, &process, pipes.stdio(), &mut undo).await?;
         let ended = client.tasks().waiting(&id, &exec_id).await;
         let began = Instant::now();
-        client.tasks().start(&id, &exec_id).await?;
+        start_exec(&client, &id, &exec_id).await?;
         let capture = Capture {
             client: &client,
             id: &id,
@@ -95,6 +104,65 @@ impl Operation for Exec {
         client.tasks().delete_exec(&id, &exec_id).await?;
         undo.forget();
         Ok(Finished { container: id, code: exit.code, output, duration })
+    }
+}
+
+/// Starts a command in a running container, which goes on by itself.
+///
+/// It is there until it is deleted, also when it has ended: so that its exit status can be asked for.
+#[derive(Debug)]
+pub struct ExecDetached {
+    id: String,
+    args: Vec<String>,
+    options: ExecOptions,
+    found: Option<Snapshot>,
+}
+
+impl ExecDetached {
+    /// Starts this command line in the container with this id.
+    #[must_use]
+    pub fn new(id: &str, args: Vec<String>, options: ExecOptions) -> Self {
+        Self { id: id.to_owned(), args, options, found: None }
+    }
+}
+
+#[async_trait]
+impl Operation for ExecDetached {
+    /// The id of the process.
+    type Output = String;
+    const NAME: &'static str = "exec";
+
+    fn subject(&self) -> String {
+        self.id.clone()
+    }
+
+    async fn plan(&mut self, ctx: &Context) -> Result<Plan<String>> {
+        let ExecOptions { log, fifo_dir, tty, stdin, timeout, .. } = self.options.clone();
+        if stdin.is_some() || timeout.is_some() {
+            return Err(Error::argument("stdin and timeout", "are for a command that is waited for; leave detach out"));
+        }
+        super::start::check_detached(log.as_ref(), fifo_dir.as_deref(), tty)?;
+        let (found, plan) = plan_exec(ctx, &self.id, &self.args, &self.options).await?;
+        self.options.exec_id = Some(exec_id(&self.options));
+        self.found = Some(found);
+        let plan = super::start::output_steps(plan, ctx, &self.id, log.as_ref(), fifo_dir.as_deref());
+        Ok(plan.returning(self.options.exec_id.clone().unwrap_or_default()))
+    }
+
+    async fn apply(self, ctx: &Context) -> Result<String> {
+        let Self { id, args, options, found } = self;
+        let found = found.ok_or_else(|| not_running(&id))?;
+        let client = ctx.client().await?;
+        let process = process(&client, &found.container, args, &options, options.tty).await?;
+        let exec_id = exec_id(&options);
+        let log = options.log.or_else(|| (options.fifo_dir.is_none() && !options.tty).then_some(LogTarget::Null));
+        let output = Detached::choose(ctx, &exec_id, log.as_ref(), options.fifo_dir.as_deref(), options.tty)?;
+        let mut undo = Undo::new(ctx.debts());
+        create_exec(&client, &id, &exec_id, &process, &output.stdio(options.tty), &mut undo).await?;
+        client.tasks().start(&id, &exec_id).await?;
+        undo.forget();
+        output.leave();
+        Ok(exec_id)
     }
 }
 
@@ -180,10 +248,10 @@ pub(super) async fn create_exec(
     id: &str,
     exec_id: &str,
     process: &Process,
-    pipes: &Pipes,
+    stdio: &Stdio,
     undo: &mut Undo,
 ) -> Result<()> {
-    let made = client.tasks().exec(id, exec_id, process, pipes.stdio()).await;
+    let made = client.tasks().exec(id, exec_id, process, stdio).await;
     // Someone else's process of that id must not be taken back.
     if !made.as_ref().is_err_and(crate::containerd::Error::is_already_exists) {
         let (tasks, id, exec_id) = (client.undoing().tasks(), id.to_owned(), exec_id.to_owned());
@@ -196,8 +264,18 @@ pub(super) async fn create_exec(
             let _ = tasks.delete_exec(&id, &exec_id).await;
         });
     }
-    made?;
-    Ok(())
+    match made {
+        Ok(()) => Ok(()),
+        Err(error) => Err(failure::of_exec(client, id, error).await),
+    }
+}
+
+/// Starts the process.
+pub(super) async fn start_exec(client: &Client, id: &str, exec_id: &str) -> Result<u32> {
+    match client.tasks().start(id, exec_id).await {
+        Ok(pid) => Ok(pid),
+        Err(error) => Err(failure::of_exec(client, id, error).await),
+    }
 }
 
 /// Follows a started process to its end.

@@ -61,7 +61,8 @@ fn collect(folder: &Path, depth: usize, into: &mut Vec<Device>) {
     }
 }
 
-fn node(path: &Path) -> Option<Device> {
+/// Describes a device node.
+pub(super) fn node(path: &Path) -> Option<Device> {
     let found = fs::symlink_metadata(path).ok()?;
     let kind = match found.file_type() {
         kind if kind.is_block_device() => "b",

@@ -3,15 +3,23 @@
 //! Order matters where things can end at any moment: a wait is sent before a start, a kill that finds nothing is settled
 //! by the wait, and what was made is taken back in reverse, the task first.
 
+mod apparmor;
+mod attach;
+mod cdi;
+mod cni;
+mod commit;
 mod create;
 mod delete;
 mod exec;
+mod failure;
 mod get;
 mod host;
+mod keys;
 mod kill;
 mod label;
 mod list;
 mod logs;
+mod network;
 mod restart;
 mod rootfs;
 mod run;
@@ -19,24 +27,32 @@ mod signal;
 mod start;
 mod stop;
 mod terminal;
+mod update;
+mod userns;
 mod wait;
 
+pub use attach::{attach, attachable};
+pub use cdi::named_devices;
+pub use commit::{Commit, CommitOptions};
 pub use create::{Create, CreateOptions};
 pub use delete::Delete;
-pub use exec::{Exec, ExecOptions};
+pub use exec::{Exec, ExecDetached, ExecOptions};
 pub(in crate::ops) use get::not_running;
 pub use get::{Snapshot, get, snapshot, status};
 pub use host::device;
+pub use keys::{DETACH_KEYS, DetachKeys};
 pub use kill::Kill;
 pub use label::Label;
 pub use list::{list, list_with_tasks};
 pub use logs::{Follow, logs};
+pub use network::{NetworkOptions, addresses};
 pub use restart::Restart;
 pub use run::{Ran, Run, RunOptions};
 pub use signal::Signal;
 pub use start::{Start, StartOptions};
 pub use stop::Stop;
-pub use terminal::{Attached, exec_terminal, start_terminal};
+pub use terminal::{Attached, Parted, Seat, discard, exec_terminal, start_terminal};
+pub use update::Update;
 pub use wait::wait;
 
 use std::time::Duration;

@@ -44,7 +44,8 @@ impl Operation for Restart {
         self.stop = Some(stop);
         // FIFOs of whoever started it are gone by then; the container's own log is not.
         self.log = found.task.as_ref().map(|task| LogTarget::parse(&task.stdout)).filter(|log| match log {
-            LogTarget::Null | LogTarget::Uri(_) => true,
+            LogTarget::Null => !found.task.as_ref().is_some_and(|task| task.terminal),
+            LogTarget::Uri(_) => true,
             LogTarget::File(_) => {
                 found.task.as_ref().is_some_and(|task| task.stdout.starts_with("file://"))
                     && *log != LogTarget::of_container(&ctx.settings().log_dir, ctx.namespace(), &self.id)
@@ -65,7 +66,7 @@ impl Operation for Restart {
         if let Some(stop) = self.stop {
             stop.apply(ctx).await?;
         }
-        let mut start = Start::new(&self.id, StartOptions { log: self.log, pid_file: None });
+        let mut start = Start::new(&self.id, StartOptions { log: self.log, ..StartOptions::default() });
         start.plan(&ctx.planning()).await?;
         start.apply(ctx).await
     }

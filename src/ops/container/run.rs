@@ -1,11 +1,12 @@
 //! `run`: makes a container, starts it, and unless detached waits for its end.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
 use super::exec::{Capture, open_pipes};
-use super::start::{create_task, log_folder, running};
+use super::start::{Detached, check_detached, create_task, output_steps, running, write_pid};
 use super::{CAPTURE_LIMIT, Create, CreateOptions, Finished, Snapshot};
 use crate::containerd::containers::Container;
 use crate::containerd::io::{LogTarget, Shape};
@@ -27,6 +28,12 @@ pub struct RunOptions {
     pub rm: Option<bool>,
     /// Where the output of a detached one goes; none for a file of its own below the log folder.
     pub log: Option<LogTarget>,
+    /// A folder for the FIFOs of a detached one, in place of a log.
+    pub fifo_dir: Option<PathBuf>,
+    /// A file to write the process's number to.
+    pub pid_file: Option<PathBuf>,
+    /// Whether someone is there to be connected with its terminal; who says so starts it himself.
+    pub seated: bool,
     /// What it reads; none gives it no input.
     pub stdin: Option<Vec<u8>>,
     /// When it is killed and taken back.
@@ -77,16 +84,26 @@ impl Operation for Run {
         if self.rm && self.options.detach {
             return Err(Error::argument("rm", "and 'detach' cannot both be given: nobody would be there to remove it"));
         }
-        if self.options.create.spec.tty {
+        let RunOptions { detach, log, fifo_dir, pid_file, .. } = &self.options;
+        let tty = self.options.create.spec.tty;
+        if tty && !detach && !self.options.seated {
+            return Err(Error::Argument {
+                name: "tty".to_owned(),
+                problem: "needs someone at a terminal, and this program has none".to_owned(),
+                cure: Some("give detach too, and attach later".to_owned()),
+            });
+        }
+        if *detach {
+            check_detached(log.as_ref(), fifo_dir.as_deref(), tty)?;
+        } else if log.is_some() || fifo_dir.is_some() {
             return Err(Error::argument(
-                "tty",
-                "needs someone at the terminal; at the prompt, :run IMAGE gives it one",
+                "log_uri, null_io and fifo_dir",
+                "are for one that is detached; give detach too",
             ));
         }
         let made = self.create.plan(ctx).await?;
         let id = self.create.id().to_owned();
         let finished = (!self.options.detach).then(|| Finished { container: id.clone(), ..Finished::default() });
-        let log = self.options.log.clone();
         let stdio = log.as_ref().map(LogTarget::stdio).unwrap_or_default();
         let task = self.options.detach.then(|| running(&id, &stdio));
         let mut plan = Plan {
@@ -95,15 +112,9 @@ impl Operation for Run {
             effects: if self.rm { Vec::new() } else { made.effects },
         };
         plan = plan.step(Access::Run, ctx.target(), format!("start container {id}"));
-        match &log {
-            Some(LogTarget::Uri(uri)) => {
-                plan = plan.step(Access::Host, ctx.target(), format!("send the output of {id} to {uri}"));
-            }
-            Some(LogTarget::File(path)) => {
-                let path = path.display().to_string();
-                plan = plan.step(Access::Host, path.clone(), format!("write the output of {id} to {path}"));
-            }
-            Some(LogTarget::Null) | None => {}
+        plan = output_steps(plan, ctx, &id, log.as_ref(), fifo_dir.as_deref());
+        if let Some(path) = pid_file {
+            plan = plan.step(ctx.path_access(path), path.display().to_string(), "write the process's number");
         }
         if let Some(task) = task {
             plan = plan.effect(Effect::exists(&ctx.place_name(), &id, task));
@@ -126,22 +137,27 @@ impl Operation for Run {
         });
         let found = Snapshot { container, task: None };
         if options.detach {
-            if options.log.is_none() {
-                log_folder(ctx)?;
-            }
-            let log =
-                options.log.unwrap_or_else(|| LogTarget::of_container(&ctx.settings().log_dir, ctx.namespace(), &id));
-            create_task(&client, &found, &log.stdio(), &mut undo).await?;
+            let terminal = options.create.spec.tty;
+            let output = Detached::choose(ctx, &id, options.log.as_ref(), options.fifo_dir.as_deref(), terminal)?;
+            let stdio = output.stdio(terminal);
+            create_task(&client, &found, &stdio, &mut undo).await?;
             let pid = client.tasks().start(&id, "").await?;
+            if let Some(path) = &options.pid_file {
+                write_pid(path, pid)?;
+            }
             undo.forget();
-            let task = Task { pid, ..running(&id, &log.stdio()) };
+            output.leave();
+            let task = Task { pid, ..running(&id, &stdio) };
             return Ok(Ran { container: found.container, task: Some(task), finished: None });
         }
         let pipes = open_pipes(ctx, &id, Shape::Apart { stdin: options.stdin.is_some() })?;
         create_task(&client, &found, pipes.stdio(), &mut undo).await?;
         let ended = client.tasks().waiting(&id, "").await;
         let began = Instant::now();
-        client.tasks().start(&id, "").await?;
+        let pid = client.tasks().start(&id, "").await?;
+        if let Some(path) = &options.pid_file {
+            write_pid(path, pid)?;
+        }
         let capture = Capture {
             client: &client,
             id: &id,
@@ -155,6 +171,9 @@ impl Operation for Run {
         if rm {
             // What the undo would do, but told when it fails.
             client.undoing().tasks().delete(&id).await?;
+            if let Some(container) = now(&client, &id).await? {
+                super::network::remove(&container).await?;
+            }
             client.undoing().containers().delete(&id).await?;
             if !found.container.snapshot_key.is_empty() {
                 let snapshots = client.undoing().snapshots(&found.container.snapshotter);
@@ -167,5 +186,14 @@ impl Operation for Run {
         }
         undo.forget();
         Ok(Ran { container: found.container, task: None, finished: Some(finished) })
+    }
+}
+
+/// Reads the record anew: what it keeps of its network was written when that was made.
+async fn now(client: &crate::containerd::Client, id: &str) -> Result<Option<Container>> {
+    match client.undoing().containers().get(id).await {
+        Ok(container) => Ok(Some(container)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }

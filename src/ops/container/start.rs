@@ -1,13 +1,13 @@
 //! `start`: starts the task of a container.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use super::{Snapshot, reach, remove_task, snapshot};
+use super::{Snapshot, failure, reach, remove_task, snapshot};
 use crate::containerd::Client;
-use crate::containerd::containers::Container;
-use crate::containerd::io::{LogTarget, private_folder};
+use crate::containerd::containers::{Container, RuncOptions};
+use crate::containerd::io::{LogTarget, Pipes, Shape, private_folder, remove_fifos};
 use crate::containerd::snapshots::Mount;
 use crate::containerd::tasks::{Status, Stdio, Task};
 use crate::grant::Access;
@@ -21,6 +21,106 @@ pub struct StartOptions {
     pub log: Option<LogTarget>,
     /// A file to write the process's number to.
     pub pid_file: Option<PathBuf>,
+    /// A folder for FIFOs, which its output goes to in place of a log: for whoever attaches, or reads them.
+    pub fifo_dir: Option<PathBuf>,
+}
+
+/// Where a detached process's input comes from and its output goes.
+pub(super) enum Detached {
+    /// To a log or nowhere.
+    Log(LogTarget),
+    /// To FIFOs that wait for somebody.
+    Fifos(Pipes),
+}
+
+impl Detached {
+    /// Chooses: what was asked for, FIFOs for a terminal, else the container's own log.
+    pub(super) fn choose(
+        ctx: &Context,
+        id: &str,
+        log: Option<&LogTarget>,
+        fifo_dir: Option<&Path>,
+        terminal: bool,
+    ) -> Result<Self> {
+        check_detached(log, fifo_dir, terminal)?;
+        match (log, fifo_dir) {
+            (Some(log), _) => Ok(Self::Log(log.clone())),
+            (None, None) if !terminal => {
+                log_folder(ctx)?;
+                Ok(Self::Log(LogTarget::of_container(&ctx.settings().log_dir, ctx.namespace(), id)))
+            }
+            (None, folder) => {
+                let folder = folder.unwrap_or(&ctx.settings().run_dir);
+                let shape = if terminal { Shape::Terminal } else { Shape::Apart { stdin: true } };
+                let pipes = Pipes::unattended(folder, id, shape);
+                Ok(Self::Fifos(pipes.map_err(|source| Error::File {
+                    attempted: "make FIFOs in",
+                    path: folder.display().to_string(),
+                    source,
+                })?))
+            }
+        }
+    }
+
+    /// Returns what the daemon is told.
+    pub(super) fn stdio(&self, terminal: bool) -> Stdio {
+        match self {
+            Self::Log(log) => Stdio { terminal, ..log.stdio() },
+            Self::Fifos(pipes) => pipes.stdio().clone(),
+        }
+    }
+
+    /// Leaves it to the process, which was started.
+    pub(super) fn leave(self) {
+        if let Self::Fifos(pipes) = self {
+            pipes.leave();
+        }
+    }
+}
+
+/// Refuses what contradicts one another.
+pub(super) fn check_detached(log: Option<&LogTarget>, fifo_dir: Option<&Path>, terminal: bool) -> Result<()> {
+    if log.is_some() && fifo_dir.is_some() {
+        return Err(Error::argument("fifo_dir", "and log_uri or null_io say the same; give one of them"));
+    }
+    if terminal && matches!(log, Some(LogTarget::Null | LogTarget::File(_))) {
+        return Err(Error::Argument {
+            name: "tty".to_owned(),
+            problem: "cannot be written to a file or nowhere".to_owned(),
+            cure: Some("leave log_uri out, and attach later; or make it without tty".to_owned()),
+        });
+    }
+    Ok(())
+}
+
+/// Adds the step that a log or a folder of one's own needs.
+pub(super) fn output_steps<T>(
+    mut plan: Plan<T>,
+    ctx: &Context,
+    id: &str,
+    log: Option<&LogTarget>,
+    fifo_dir: Option<&Path>,
+) -> Plan<T> {
+    match log {
+        Some(LogTarget::Uri(uri)) => {
+            plan = plan.step(Access::Host, ctx.target(), format!("send the output of {id} to {uri}"));
+        }
+        // The shim writes it, as root, wherever it is.
+        Some(LogTarget::File(path)) => {
+            let path = path.display().to_string();
+            plan = plan.step(Access::Host, path.clone(), format!("write the output of {id} to {path}"));
+        }
+        Some(LogTarget::Null) | None => {}
+    }
+    match fifo_dir {
+        Some(folder) => plan.step(ctx.path_access(folder), folder.display().to_string(), format!("make FIFOs of {id}")),
+        None => plan,
+    }
+}
+
+/// Returns whether the first process of a container has a terminal.
+pub(super) fn has_terminal(container: &Container) -> bool {
+    container.spec.as_ref().and_then(|spec| spec.process.as_ref()).is_some_and(|process| process.terminal)
 }
 
 /// Starts a container's task, detached: its output goes to a log, and nobody has to stay.
@@ -37,13 +137,6 @@ impl Start {
     pub fn new(id: &str, options: StartOptions) -> Self {
         Self { id: id.to_owned(), options, found: None }
     }
-
-    fn log(&self, ctx: &Context) -> LogTarget {
-        self.options
-            .log
-            .clone()
-            .unwrap_or_else(|| LogTarget::of_container(&ctx.settings().log_dir, ctx.namespace(), &self.id))
-    }
 }
 
 #[async_trait]
@@ -58,30 +151,13 @@ impl Operation for Start {
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Task>> {
         let found = snapshot(ctx, &self.id).await?;
         check_startable(&found)?;
-        if found.container.spec.as_ref().and_then(|spec| spec.process.as_ref()).is_some_and(|process| process.terminal)
-        {
-            return Err(Error::Conflict {
-                what: "container",
-                name: self.id.clone(),
-                state: "has a terminal, which needs someone at it".into(),
-                cure: Some("create it without tty to run it detached".into()),
-            });
-        }
-        let stdio = self.log(ctx).stdio();
-        let preview = running(&self.id, &stdio);
+        let StartOptions { log, fifo_dir, .. } = &self.options;
+        check_detached(log.as_ref(), fifo_dir.as_deref(), has_terminal(&found.container))?;
+        let own = || LogTarget::of_container(&ctx.settings().log_dir, ctx.namespace(), &self.id);
+        let preview = running(&self.id, &log.clone().unwrap_or_else(own).stdio());
         let mut plan = Plan::new(preview.clone());
         plan = start_steps(plan, ctx, &found);
-        match &self.options.log {
-            Some(LogTarget::Uri(uri)) => {
-                plan = plan.step(Access::Host, ctx.target(), format!("send the output of {} to {uri}", self.id));
-            }
-            // The shim writes it, as root, wherever it is.
-            Some(LogTarget::File(path)) => {
-                let path = path.display().to_string();
-                plan = plan.step(Access::Host, path.clone(), format!("write the output of {} to {path}", self.id));
-            }
-            Some(LogTarget::Null) | None => {}
-        }
+        plan = output_steps(plan, ctx, &self.id, log.as_ref(), fifo_dir.as_deref());
         if let Some(path) = &self.options.pid_file {
             plan = plan.step(ctx.path_access(path), path.display().to_string(), "write the process's number");
         }
@@ -90,24 +166,28 @@ impl Operation for Start {
     }
 
     async fn apply(self, ctx: &Context) -> Result<Task> {
-        let log = self.log(ctx);
         let Self { id, options, found } = self;
         let found = found.ok_or_else(|| Error::not_found("container", &id, []))?;
         let client = ctx.client().await?;
-        if options.log.is_none() {
-            log_folder(ctx)?;
-        }
-        let stdio = log.stdio();
+        let terminal = has_terminal(&found.container);
+        let output = Detached::choose(ctx, &id, options.log.as_ref(), options.fifo_dir.as_deref(), terminal)?;
+        let stdio = output.stdio(terminal);
         let mut undo = Undo::new(ctx.debts());
         create_task(&client, &found, &stdio, &mut undo).await?;
         let pid = client.tasks().start(&id, "").await?;
         if let Some(path) = &options.pid_file {
-            let written = std::fs::write(path, pid.to_string());
-            written.map_err(|source| Error::File { attempted: "write", path: path.display().to_string(), source })?;
+            write_pid(path, pid)?;
         }
         undo.forget();
+        output.leave();
         Ok(Task { pid, ..running(&id, &stdio) })
     }
+}
+
+/// Writes the number of a process to a file.
+pub(super) fn write_pid(path: &Path, pid: u32) -> Result<()> {
+    let written = std::fs::write(path, pid.to_string());
+    written.map_err(|source| Error::File { attempted: "write", path: path.display().to_string(), source })
 }
 
 /// Refuses to start what runs.
@@ -140,19 +220,22 @@ pub(super) fn start_steps<T>(mut plan: Plan<T>, ctx: &Context, found: &Snapshot)
 pub(super) async fn create_task(client: &Client, found: &Snapshot, stdio: &Stdio, undo: &mut Undo) -> Result<()> {
     let id = &found.container.id;
     let tasks = client.tasks();
-    if found.task.is_some() {
+    if let Some(task) = &found.task {
         match tasks.delete(id).await {
             Err(error) if error.is_not_found() => {}
             other => drop(other?),
         }
+        remove_fifos(task);
     }
+    super::network::ensure(client, &found.container, undo).await?;
     let mounts = rootfs(client, &found.container).await?;
+    let options = task_options(&found.container);
     // The request is never cut off: a daemon that loses it half way may leave a shim that nobody knows. An operation that
     // is dropped meanwhile leaves the answer to the undo.
     let (answered, mut answer) = tokio::sync::watch::channel(None);
     let (request, io) = (id.clone(), stdio.clone());
     let creating = tokio::spawn(async move {
-        let made = tasks.create(&request, &mounts, &io, None).await;
+        let made = tasks.create(&request, &mounts, &io, options.as_ref(), None).await;
         // Someone else's task must not be taken back: only what gets past an existing one is this operation's own.
         answered.send_replace(Some(!made.as_ref().is_err_and(crate::containerd::Error::is_already_exists)));
         made
@@ -164,13 +247,25 @@ pub(super) async fn create_task(client: &Client, found: &Snapshot, stdio: &Stdio
             remove_task(undoing, gone).await;
         }
     });
-    creating.await.map_err(|error| Error::Conflict {
-        what: "task",
-        name: id.clone(),
-        state: format!("could not be asked for: {error}"),
-        cure: None,
-    })??;
+    creating
+        .await
+        .map_err(|error| Error::Conflict {
+            what: "task",
+            name: id.clone(),
+            state: format!("could not be asked for: {error}"),
+            cure: None,
+        })?
+        .map_err(failure::of_start)?;
     Ok(())
+}
+
+/// Returns the runtime's options where a user namespace needs its own: the pipes belong to the user that is root inside
+/// (containerd `cmd/ctr/commands/tasks/tasks_unix.go`).
+fn task_options(container: &Container) -> Option<RuncOptions> {
+    let linux = container.spec.as_ref()?.linux.as_ref()?;
+    let (user, group) = (linux.uid_mappings.first()?, linux.gid_mappings.first()?);
+    let options = container.runtime.options.clone()?;
+    Some(RuncOptions { io_uid: user.host, io_gid: group.host, ..options })
 }
 
 /// Returns how the shim mounts the root filesystem; a folder of the host is in the spec instead.

@@ -1,12 +1,13 @@
 //! Processes with a terminal, for a shell to drive.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, LocalBoxFuture};
 
-use super::exec::{create_exec, exec_id, open_pipes, plan_exec, process};
+use super::exec::{create_exec, exec_id, open_pipes, plan_exec, process, start_exec};
 use super::start::{check_startable, create_task, start_steps};
-use super::{ExecOptions, snapshot};
+use super::{DetachKeys, ExecOptions, snapshot};
 use crate::containerd::Client;
 use crate::containerd::io::{Shape, Terminal};
 use crate::containerd::tasks::Exit;
@@ -29,9 +30,58 @@ pub struct Attached {
     id: String,
     exec_id: String,
     undo: Undo,
+    stays: bool,
+}
+
+/// How a user parted from a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parted {
+    /// It ended, with this exit status.
+    Ended(u32),
+    /// The user left it, and it runs on.
+    Left,
+}
+
+/// Someone at a terminal, to whom a process can be connected.
+pub trait Seat: Send + Sync {
+    /// Connects the user with a process until it ends or the user leaves it by the keys.
+    fn sit<'a>(&'a self, attached: Attached, keys: &'a DetachKeys) -> LocalBoxFuture<'a, Result<Parted>>;
 }
 
 impl Attached {
+    pub(super) fn of(
+        terminal: Terminal,
+        ended: BoxFuture<'static, crate::containerd::Result<Exit>>,
+        client: &Client,
+        id: &str,
+        exec_id: &str,
+        undo: Undo,
+    ) -> Self {
+        let (id, exec_id) = (id.to_owned(), exec_id.to_owned());
+        Self { terminal, ended, exit: None, client: client.clone(), id, exec_id, undo, stays: false }
+    }
+
+    /// Returns the same, of a process that is somebody else's to delete.
+    pub(super) fn staying(self) -> Self {
+        Self { stays: true, ..self }
+    }
+
+    /// Returns whether the process is somebody else's, and stays when it has ended.
+    #[must_use]
+    pub fn stays(&self) -> bool {
+        self.stays
+    }
+
+    /// Lets go of the process, which runs on. Returns what somebody has to keep open, see [`Terminal::leave`].
+    ///
+    /// # Errors
+    /// When the FIFO of its input cannot be opened.
+    pub fn leave(self) -> Result<Option<OwnedFd>> {
+        self.undo.forget();
+        let failed = |source| Error::File { attempted: "keep the input of", path: self.id.clone(), source };
+        self.terminal.leave().map_err(failed)
+    }
+
     /// Waits for the process to end. May be dropped and called again.
     ///
     /// # Errors
@@ -65,11 +115,15 @@ impl Attached {
         }
     }
 
-    /// Removes the ended process: an executed one, or the container's task.
+    /// Removes the ended process: an executed one, or the container's task. One that was attached to stays.
     ///
     /// # Errors
     /// When the daemon is gone.
     pub async fn finish(self) -> Result<()> {
+        if self.stays {
+            self.undo.forget();
+            return Ok(());
+        }
         let tasks = self.client.undoing().tasks();
         if self.exec_id.is_empty() {
             tasks.delete(&self.id).await?;
@@ -94,12 +148,12 @@ pub async fn exec_terminal(ctx: &Context, id: &str, args: Vec<String>, options: 
     let exec_id = exec_id(options);
     let pipes = open_pipes(ctx, &exec_id, Shape::Terminal)?;
     let mut undo = Undo::new(ctx.debts());
-    create_exec(&client, id, &exec_id, &process, &pipes, &mut undo).await?;
+    create_exec(&client, id, &exec_id, &process, pipes.stdio(), &mut undo).await?;
     let ended = client.tasks().waiting(id, &exec_id).await;
-    client.tasks().start(id, &exec_id).await?;
+    start_exec(&client, id, &exec_id).await?;
     record(ctx, "exec", id, &steps, Ok(()))?;
     let terminal = pipes.into_terminal(&client, id, &exec_id);
-    Ok(Attached { terminal, ended, exit: None, client, id: id.to_owned(), exec_id, undo })
+    Ok(Attached::of(terminal, ended, &client, id, &exec_id, undo))
 }
 
 /// Starts a container that was made with a terminal, and attaches to it.
@@ -120,5 +174,28 @@ pub async fn start_terminal(ctx: &Context, id: &str) -> Result<Attached> {
     client.tasks().start(id, "").await?;
     record(ctx, "start", id, &plan.steps, Ok(()))?;
     let terminal = pipes.into_terminal(&client, id, "");
-    Ok(Attached { terminal, ended, exit: None, client, id: id.to_owned(), exec_id: String::new(), undo })
+    Ok(Attached::of(terminal, ended, &client, id, "", undo))
+}
+
+/// Removes a container that this program has just run, with whatever is left of it. For taking back, and at the end of a run:
+/// it needs no more access than making it did.
+///
+/// # Errors
+/// When the daemon is gone.
+pub async fn discard(ctx: &Context, id: &str) -> Result<()> {
+    let client = ctx.client().await?.undoing();
+    let container = match client.containers().get(id).await {
+        Err(error) if error.is_not_found() => return Ok(()),
+        other => other?,
+    };
+    super::remove_task(client.clone(), id.to_owned()).await;
+    super::network::remove(&container).await?;
+    client.containers().delete(id).await?;
+    if !container.snapshot_key.is_empty() {
+        match client.snapshots(&container.snapshotter).remove(&container.snapshot_key).await {
+            Err(error) if error.is_not_found() => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! How an image comes into the namespace, wherever it comes from: content, unpacked layers, and last of all its name.
 
+use std::borrow::Cow;
+
 use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 
@@ -31,11 +33,19 @@ pub struct Arrival {
     pub snapshotter: Option<String>,
     /// Labels for the image's record.
     pub labels: Labels,
+    /// Whether documents and configs are enough, and layers stay where they are.
+    pub metadata_only: bool,
 }
 
 impl Default for Arrival {
     fn default() -> Self {
-        Self { platforms: Matcher::host(), unpack: true, snapshotter: None, labels: Labels::new() }
+        Self {
+            platforms: Matcher::host(),
+            unpack: true,
+            snapshotter: None,
+            labels: Labels::new(),
+            metadata_only: false,
+        }
     }
 }
 
@@ -46,6 +56,11 @@ impl Arrival {
             labels.insert(CRI_IMAGE.0.to_owned(), CRI_IMAGE.1.to_owned());
         }
         labels
+    }
+
+    /// Returns what of the graph comes here.
+    fn coming<'a>(&self, graph: &'a Graph) -> Cow<'a, Graph> {
+        if self.metadata_only { Cow::Owned(graph.metadata()) } else { Cow::Borrowed(graph) }
     }
 
     /// Says what the record would be.
@@ -67,6 +82,8 @@ impl Arrival {
         graph: &Graph,
     ) -> Result<(Plan<T>, Image)> {
         let preview = self.preview(ctx, name, root);
+        let coming = self.coming(graph);
+        let graph = &*coming;
         // Only who is shown the plan needs to know what is here already.
         let bytes = if ctx.is_dry_run() { missing(&ctx.client().await?, graph).await? } else { graph.size() };
         let mut plan = plan.transfer(ctx.target(), format!("fetch the content of {name}"), bytes);
@@ -83,7 +100,7 @@ impl Arrival {
     ///
     /// # Errors
     /// What moving or unpacking it failed with; nothing of it stays then that was not here before.
-    pub(super) async fn bring(
+    pub(in crate::ops) async fn bring(
         &self,
         ctx: &Context,
         source: &dyn ImageSource,
@@ -92,6 +109,8 @@ impl Arrival {
         graph: &Graph,
     ) -> Result<(Image, Totals)> {
         let labels = self.labels(ctx);
+        let coming = self.coming(graph);
+        let graph = &*coming;
         let wanted = if self.unpack { runnable(graph, &self.platforms) } else { Vec::new() };
         let snapshotter = async {
             if wanted.is_empty() {
@@ -127,7 +146,7 @@ impl Arrival {
 ///
 /// # Errors
 /// [`Error::AlreadyExists`].
-pub(super) async fn refuse_taken(ctx: &Context, name: &str, root: &Descriptor) -> Result<()> {
+pub(in crate::ops) async fn refuse_taken(ctx: &Context, name: &str, root: &Descriptor) -> Result<()> {
     let present = match ctx.overlay().get::<Image>(&ctx.place_name(), name) {
         Seen::As(image) => image,
         Seen::Gone => return Ok(()),

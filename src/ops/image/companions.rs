@@ -16,8 +16,9 @@ use crate::oci::manifest::MAX_CHILDREN;
 use crate::oci::store::{ImageSink, ImageSource};
 use crate::oci::{Descriptor, Digest, Error as OciError, Index, Matcher, MediaType, Parsed, Reference};
 use crate::ops::graph::{self, Document, Graph, Selection};
+use crate::ops::registry as ops_registry;
 use crate::ops::{Context, Error, Result};
-use crate::registry::{self, RegistryStore, Repository};
+use crate::registry::{self, Repository};
 
 /// One image that goes along.
 pub(super) struct Companion {
@@ -182,10 +183,7 @@ impl Search<'_> {
 
     async fn companion(&self, target: Endpoint, root: Descriptor, graph: Graph) -> Result<Companion> {
         let current = match &target {
-            Endpoint::Registry(reference) => {
-                let sink = RegistryStore::sink(self.ctx.registry(), reference, self.ctx.grant(), self.registry);
-                sink.current().await?
-            }
+            Endpoint::Registry(reference) => ops_registry::held(self.ctx, reference, self.registry).await?,
             Endpoint::Layout { path, selector } => LayoutFolder::new(path, selector.clone()).current().await?,
             Endpoint::Containerd { .. } | Endpoint::Docker { .. } | Endpoint::Archive { .. } => None,
         };

@@ -17,6 +17,7 @@ use crate::oci::store::{ImageSink, ImageSource};
 use crate::oci::{Descriptor, Matcher};
 use crate::ops::copy::{Copy as Movement, Totals};
 use crate::ops::graph::{self, Graph, Selection};
+use crate::ops::registry as ops_registry;
 use crate::ops::{Context, Error, Level, Operation, Plan, Result, docker};
 use crate::registry::{self, RegistryStore};
 
@@ -136,9 +137,7 @@ impl Copy {
             },
         };
         let current = match &self.target {
-            Endpoint::Registry(reference) => {
-                RegistryStore::sink(ctx.registry(), reference, ctx.grant(), &self.options.registry).current().await?
-            }
+            Endpoint::Registry(reference) => ops_registry::held(ctx, reference, &self.options.registry).await?,
             _ => None,
         };
         let is_there = |root: &Descriptor| current.as_ref().is_some_and(|current| current.digest == root.digest);

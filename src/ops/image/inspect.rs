@@ -1,11 +1,19 @@
-//! `config`, `manifest`, `history`: what an image says of itself.
+//! `inspect`, `config`, `manifest`, `history`, `chain_id`: what an image says of itself.
 
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
+use crate::containerd::Client;
 use crate::containerd::images::Image;
-use crate::oci::{Descriptor, ImageConfig, Manifest, Matcher, config};
+use crate::containerd::snapshots::Snapshots;
+use crate::oci::manifest::MAX_DEPTH;
+use crate::oci::{Descriptor, Digest, Error as OciError, ImageConfig, Manifest, Matcher, Parsed, Platform, config};
 use crate::ops::image::detail::{detail, image_config};
 use crate::ops::{Context, Error, Result};
+
+/// How many blobs of a document are looked up at the same time.
+const PARALLEL: usize = 8;
 
 /// Reads the manifest or index that an image's record points to, as it is written.
 ///
@@ -59,4 +67,197 @@ fn json(descriptor: &Descriptor, what: &'static str, bytes: &[u8]) -> Result<Val
 
 fn missing(image: &Image, what: &str) -> Error {
     Error::Incomplete { image: image.name.clone(), missing: format!("{what} is not in the store") }
+}
+
+/// Returns the name of the topmost snapshot of the image that fits best, unpacked or not; none for one without layers.
+///
+/// # Errors
+/// [`Error::Incomplete`] when its manifest or config is not here.
+pub async fn chain_id(ctx: &Context, image: &Image, matcher: &Matcher) -> Result<Option<Digest>> {
+    Ok(image_of(ctx, image, matcher).await?.2.chain_ids().pop())
+}
+
+/// What an inspection looks at beside the documents.
+#[derive(Debug, Clone)]
+pub struct InspectOptions {
+    /// Whether the documents and configs are returned too.
+    pub content: bool,
+    /// Where unpacked layers are looked for.
+    pub snapshotter: String,
+}
+
+/// One piece of content of an image, and all below it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// What points to it.
+    pub descriptor: Descriptor,
+    /// Whether it is here.
+    pub here: bool,
+    /// What it says, when that was asked for and it is here: a document or a config.
+    pub content: Option<Value>,
+    /// The rest, by what it is.
+    pub kind: NodeKind,
+}
+
+/// What a piece of content is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NodeKind {
+    /// A list of images, with what it lists; nothing when it is not here.
+    Index(Vec<Node>),
+    /// One image.
+    Manifest {
+        /// The platform, by the index or the config.
+        platform: Option<Platform>,
+        /// Whether its layers are unpacked; unknown when the manifest or the config is not here.
+        unpacked: Option<bool>,
+        /// The config, when the manifest is here.
+        config: Option<Box<Node>>,
+        /// The layers, the base first, when the manifest is here.
+        layers: Vec<Node>,
+    },
+    /// A layer.
+    Layer {
+        /// The digest of the uncompressed tar, when the config is here.
+        diff_id: Option<Digest>,
+        /// The name of its snapshot, when the config is here.
+        chain_id: Option<Digest>,
+    },
+    /// A config, or a blob of an artifact.
+    Blob,
+}
+
+impl Node {
+    /// Returns what is below it.
+    #[must_use]
+    pub fn children(&self) -> Vec<&Self> {
+        match &self.kind {
+            NodeKind::Index(children) => children.iter().collect(),
+            NodeKind::Manifest { config, layers, .. } => config.as_deref().into_iter().chain(layers).collect(),
+            NodeKind::Layer { .. } | NodeKind::Blob => Vec::new(),
+        }
+    }
+
+    /// Lists it and all below it.
+    #[must_use]
+    pub fn all(&self) -> Vec<&Self> {
+        let mut all = vec![self];
+        let mut next = 0;
+        while let Some(node) = all.get(next).copied() {
+            all.extend(node.children());
+            next += 1;
+        }
+        all
+    }
+}
+
+/// Looks at all content of an image: what its documents list, whatever the platform, and what of it is here.
+///
+/// # Errors
+/// When a document is here and cannot be used, or there is no connection.
+pub async fn inspect(ctx: &Context, image: &Image, options: &InspectOptions) -> Result<Node> {
+    let client = ctx.client().await?;
+    let look =
+        Look { snapshots: client.snapshots(&options.snapshotter), client: client.clone(), content: options.content };
+    look.node(image.target.clone(), 0).await
+}
+
+struct Look {
+    client: Client,
+    snapshots: Snapshots,
+    content: bool,
+}
+
+impl Look {
+    fn node(&self, descriptor: Descriptor, depth: usize) -> BoxFuture<'_, Result<Node>> {
+        Box::pin(async move {
+            if depth > MAX_DEPTH {
+                let reason = format!("indexes nest more than {MAX_DEPTH} deep");
+                let digest = descriptor.digest.to_string();
+                return Err(OciError::Document { what: "index", digest, reason }.into());
+            }
+            if !descriptor.media_type.is_index() && !descriptor.media_type.is_manifest() {
+                return self.blob(descriptor, NodeKind::Blob).await;
+            }
+            let Some(bytes) = self.bytes(&descriptor, crate::oci::manifest::MAX_SIZE).await? else {
+                let kind = match descriptor.media_type.is_index() {
+                    true => NodeKind::Index(Vec::new()),
+                    false => NodeKind::Manifest {
+                        platform: descriptor.platform.clone(),
+                        unpacked: None,
+                        config: None,
+                        layers: Vec::new(),
+                    },
+                };
+                return Ok(Node { descriptor, here: false, content: None, kind });
+            };
+            let kind = match Parsed::read(&descriptor, &bytes)? {
+                Parsed::Index(index) => {
+                    let children = stream::iter(index.manifests).map(|child| self.node(child, depth + 1));
+                    NodeKind::Index(children.buffered(PARALLEL).try_collect().await?)
+                }
+                Parsed::Manifest(manifest) => self.manifest(&descriptor, manifest).await?,
+            };
+            let content = self.content.then(|| json(&descriptor, "manifest", &bytes)).transpose()?;
+            Ok(Node { descriptor, here: true, content, kind })
+        })
+    }
+
+    async fn manifest(&self, descriptor: &Descriptor, manifest: Manifest) -> Result<NodeKind> {
+        let image = if descriptor.is_attestation() { None } else { image_config(&self.client, &manifest).await? };
+        let mut config = self.blob(manifest.config.clone(), NodeKind::Blob).await?;
+        if self.content && config.here && manifest.config.media_type.is_config() {
+            let bytes = self.bytes(&manifest.config, config::MAX_SIZE).await?;
+            config.content = bytes.map(|bytes| json(&manifest.config, "image config", &bytes)).transpose()?;
+        }
+        let (diff_ids, chain) =
+            image.as_ref().map(|image| (image.rootfs.diff_ids.clone(), image.chain_ids())).unwrap_or_default();
+        let unpacked = match chain.last() {
+            Some(top) => Some(self.is_unpacked(top).await?),
+            None => None,
+        };
+        let mut ids = diff_ids.into_iter().zip(chain);
+        let mut layers: Vec<(Descriptor, NodeKind)> = Vec::new();
+        for layer in manifest.layers {
+            let kind = match layer.media_type.is_layer() {
+                true => {
+                    let (diff_id, chain_id) = ids.next().unzip();
+                    NodeKind::Layer { diff_id, chain_id }
+                }
+                false => NodeKind::Blob,
+            };
+            layers.push((layer, kind));
+        }
+        let layers = stream::iter(layers).map(|(layer, kind)| self.blob(layer, kind));
+        Ok(NodeKind::Manifest {
+            platform: descriptor.platform.clone().or_else(|| image.map(|image| image.platform.normalized())),
+            unpacked,
+            config: Some(Box::new(config)),
+            layers: layers.buffered(PARALLEL).try_collect().await?,
+        })
+    }
+
+    async fn blob(&self, descriptor: Descriptor, kind: NodeKind) -> Result<Node> {
+        let here = match self.client.content().info(&descriptor.digest).await {
+            Ok(_) => true,
+            Err(error) if error.is_not_found() => false,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Node { descriptor, here, content: None, kind })
+    }
+
+    async fn bytes(&self, descriptor: &Descriptor, limit: u64) -> Result<Option<bytes::Bytes>> {
+        match self.client.content().bytes(&descriptor.digest, limit).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn is_unpacked(&self, top: &Digest) -> Result<bool> {
+        match self.snapshots.stat(top.as_str()).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
 }

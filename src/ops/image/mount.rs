@@ -1,38 +1,60 @@
 //! `mount` and `unmount`: an image's files on a folder of this host.
 
-use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use rustix::mount::{UnmountFlags, unmount};
 
 use super::{Unpack, get, image_of, snapshotter};
-use crate::containerd::Labels;
-use crate::containerd::images::Image;
-use crate::containerd::snapshots::Mount as SnapshotMount;
+use crate::containerd::images::{Deletion, Image};
+use crate::containerd::leases::Resource;
+use crate::containerd::snapshots::Kind;
+use crate::containerd::{Client, Labels};
 use crate::grant::Access;
-use crate::oci::Matcher;
+use crate::oci::{Digest, Matcher};
+use crate::ops::snapshot::{Wanted, attach, make};
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Error, Operation, Plan, Result};
 
 /// Keeps a snapshot until it is removed by name (containerd docs/garbage-collection.md).
 const KEEP: &str = "containerd.io/gc.root";
+/// The label that ctr puts on the lease of a mount. containerd 1.6 keeps only what is among the lease's resources.
+const REFERS: &str = "containerd.io/gc.ref.snapshot.";
+
+/// How an image is mounted.
+#[derive(Debug, Clone)]
+pub struct MountOptions {
+    /// Whether it can be written.
+    pub writable: bool,
+    /// Of which platform the files are.
+    pub platform: Matcher,
+    /// The snapshotter; without it, the place's default.
+    pub snapshotter: Option<String>,
+    /// How long the daemon keeps the snapshot behind it; without it, until it is removed by name.
+    pub expiration: Option<Duration>,
+}
+
+impl Default for MountOptions {
+    fn default() -> Self {
+        Self { writable: false, platform: Matcher::host(), snapshotter: None, expiration: None }
+    }
+}
 
 /// Mounts an image.
 pub struct Mount {
     name: String,
     target: PathBuf,
-    writable: bool,
-    platform: Matcher,
-    snapshotter: Option<String>,
+    options: MountOptions,
     found: Option<Image>,
 }
 
 impl Mount {
-    /// Mounts the image of that name on a folder, read-only unless `writable`. The folder's path is the snapshot's key.
+    /// Mounts the image of that name on a folder. The folder's path is the snapshot's key, and the lease's id when it
+    /// expires, as ctr has it.
     #[must_use]
-    pub fn new(name: &str, target: PathBuf, writable: bool, platform: Matcher, snapshotter: Option<String>) -> Self {
-        Self { name: name.to_owned(), target, writable, platform, snapshotter, found: None }
+    pub fn new(name: &str, target: PathBuf, options: MountOptions) -> Self {
+        Self { name: name.to_owned(), target, options, found: None }
     }
 }
 
@@ -60,44 +82,59 @@ impl Operation for Mount {
             Some(image) => image,
             None => get(ctx, &self.name).await?,
         };
-        let named = snapshotter(ctx, self.snapshotter.as_deref()).await?;
-        let unpack = Unpack::new(&image.name, self.platform.clone(), Some(named.clone()));
+        let MountOptions { writable, platform, expiration, snapshotter: named } = self.options;
+        let named = snapshotter(ctx, named.as_deref()).await?;
+        let unpack = Unpack::new(&image.name, platform.clone(), Some(named.clone()));
         crate::ops::execute(ctx, unpack).await?;
-        let (_, _, config) = image_of(ctx, &image, &self.platform).await?;
-        let top = config.chain_ids().pop();
+        let (_, _, config) = image_of(ctx, &image, &platform).await?;
         let client = ctx.client().await?;
-        let snapshots = client.snapshots(&named);
         let key = self.target.display().to_string();
-        let labels = Labels::from([(KEEP.to_owned(), chrono::Utc::now().to_rfc3339())]);
-        let parent = top.as_ref().map(crate::oci::Digest::as_str);
         let mut undo = Undo::new(ctx.debts());
-        let made = if self.writable {
-            snapshots.prepare(&key, parent, &labels).await
-        } else {
-            snapshots.view(&key, parent, &labels).await
+        let mut labels = Labels::new();
+        match expiration {
+            Some(lifetime) => lease(&client, &key, &named, lifetime, &mut undo).await?,
+            None => drop(labels.insert(KEEP.to_owned(), chrono::Utc::now().to_rfc3339())),
+        }
+        let wanted = Wanted {
+            key: key.clone(),
+            parent: config.chain_ids().last().map(Digest::to_string),
+            kind: if writable { Kind::Active } else { Kind::View },
+            labels,
         };
-        let mounts = match made {
-            Err(error) if error.is_already_exists() => {
-                return Err(Error::Conflict {
-                    what: "folder",
-                    name: key.clone(),
-                    state: "has an image mounted on it already".into(),
-                    cure: Some(format!("unmount(\"{key}\") takes it away")),
-                });
-            }
+        let mounts = match make(&client, &named, wanted, &mut undo).await? {
+            Err(error) if error.is_already_exists() => return Err(mounted_already(&key)),
             other => other?,
         };
-        let (undoing, gone) = (client.undoing().snapshots(&named), key.clone());
-        undo.push(async move {
-            let _ = undoing.remove(&gone).await;
-        });
-        let target = self.target.clone();
-        std::fs::create_dir_all(&target).map_err(|source| failed("make", &target, source))?;
-        for one in &mounts {
-            mount_one(one, &target)?;
-        }
+        attach(&mounts, &self.target)?;
         undo.forget();
         Ok(self.target)
+    }
+}
+
+/// Makes the lease that keeps the snapshot of a mount for a while.
+async fn lease(client: &Client, key: &str, snapshotter: &str, lifetime: Duration, undo: &mut Undo) -> Result<()> {
+    let labels = Labels::from([(format!("{REFERS}{snapshotter}"), key.to_owned())]);
+    let snapshot = Resource::Snapshot { snapshotter: snapshotter.to_owned(), key: key.to_owned() };
+    let (leases, id) = (client.leases(), key.to_owned());
+    let step = async move { leases.create_named(&id, Some(lifetime), &labels).await };
+    let (undoing, id) = (client.undoing().leases(), key.to_owned());
+    let back = async move {
+        let _ = undoing.delete(&id, Deletion::Later).await;
+    };
+    match undo.step(step, back).await? {
+        // Before it is made, so that there is no moment in which it could be collected.
+        Ok(_) => Ok(client.leases().add_resource(key, &snapshot).await?),
+        Err(error) if error.is_already_exists() => Err(mounted_already(key)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn mounted_already(key: &str) -> Error {
+    Error::Conflict {
+        what: "folder",
+        name: key.to_owned(),
+        state: "has an image mounted on it already".into(),
+        cure: Some(format!("unmount(\"{key}\") takes it away")),
     }
 }
 
@@ -105,54 +142,18 @@ fn failed(attempted: &'static str, path: &Path, source: std::io::Error) -> Error
     Error::File { attempted, path: path.display().to_string(), source }
 }
 
-/// Mounts as containerd's mount package does: words that are flags of mount(2) become flags, the rest is data.
-fn mount_one(one: &SnapshotMount, target: &Path) -> Result<()> {
-    let mut flags = MountFlags::empty();
-    let mut read_only = false;
-    let mut data = Vec::new();
-    for option in &one.options {
-        match option.as_str() {
-            "ro" => read_only = true,
-            "rw" => {}
-            "bind" => flags |= MountFlags::BIND,
-            "rbind" => flags |= MountFlags::BIND | MountFlags::REC,
-            "nosuid" => flags |= MountFlags::NOSUID,
-            "nodev" => flags |= MountFlags::NODEV,
-            "noexec" => flags |= MountFlags::NOEXEC,
-            other => data.push(other),
-        }
-    }
-    let bind = flags.contains(MountFlags::BIND);
-    if read_only && !bind {
-        flags |= MountFlags::RDONLY;
-    }
-    let data = CString::new(data.join(",")).unwrap_or_default();
-    let data = (!data.is_empty()).then_some(data.as_c_str());
-    mount(one.source.as_str(), target, one.kind.as_str(), flags, data)
-        .map_err(|error| failed("mount on", target, error.into()))?;
-    if read_only && bind {
-        // A bind mount takes the flag only when it is mounted again.
-        let again = mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, c"");
-        if let Err(error) = again {
-            let _ = unmount(target, UnmountFlags::DETACH);
-            return Err(failed("mount read-only on", target, error.into()));
-        }
-    }
-    Ok(())
-}
-
 /// Unmounts what [`Mount`] mounted.
 pub struct Unmount {
     target: PathBuf,
-    keep_snapshot: bool,
+    remove: bool,
     snapshotter: Option<String>,
 }
 
 impl Unmount {
-    /// Unmounts a folder and removes the snapshot behind it, unless that is to be kept.
+    /// Unmounts a folder and, with `remove`, removes the snapshot behind it and its lease.
     #[must_use]
-    pub fn new(target: PathBuf, keep_snapshot: bool, snapshotter: Option<String>) -> Self {
-        Self { target, keep_snapshot, snapshotter }
+    pub fn new(target: PathBuf, remove: bool, snapshotter: Option<String>) -> Self {
+        Self { target, remove, snapshotter }
     }
 }
 
@@ -168,7 +169,7 @@ impl Operation for Unmount {
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<()>> {
         let target = self.target.display().to_string();
         let mut plan = Plan::new(()).step(Access::Host, target.clone(), format!("unmount {target}"));
-        if !self.keep_snapshot {
+        if self.remove {
             plan = plan.step(Access::Write, ctx.target(), format!("remove the snapshot of {target}"));
         }
         Ok(plan)
@@ -181,10 +182,11 @@ impl Operation for Unmount {
             Err(rustix::io::Errno::INVAL) => {}
             Err(error) => return Err(failed("unmount", &self.target, error.into())),
         }
-        if !self.keep_snapshot {
+        if self.remove {
             let named = snapshotter(ctx, self.snapshotter.as_deref()).await?;
-            let snapshots = ctx.client().await?.undoing().snapshots(&named);
-            match snapshots.remove(&self.target.display().to_string()).await {
+            let (client, key) = (ctx.client().await?.undoing(), self.target.display().to_string());
+            client.leases().delete(&key, Deletion::Later).await?;
+            match client.snapshots(&named).remove(&key).await {
                 Err(error) if error.is_not_found() => {}
                 other => other?,
             }

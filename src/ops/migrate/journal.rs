@@ -2,7 +2,8 @@
 //! acted on. A process that is killed leaves at most one torn line, which is cut off when the journal is opened again.
 //!
 //! The journal is never trusted for what a target holds: that is asked of the target. It says what was under way, what
-//! failed, which lease keeps half-written content, and which digest a source came to that has none until it is read.
+//! failed, which lease keeps half-written content, which digest a source came to that has none until it is read, and which
+//! repository of a registry a blob was sent to: another one may mount it, if the registry finds it there.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -70,7 +71,7 @@ pub(super) enum Event {
 }
 
 /// The image that a line is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Line {
     /// Where from.
     pub source: String,
@@ -82,6 +83,9 @@ pub(super) struct Line {
     /// What the source calls its content, when it has no digest before it is read: the image id of a Docker Engine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub content: Option<String>,
+    /// The blobs that were sent into a registry's repository, which others may mount them from.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub sent: Vec<Digest>,
 }
 
 /// Which migration a journal is of.
@@ -141,7 +145,7 @@ pub(super) struct Past {
 
 impl Past {
     fn note(&mut self, event: Event) {
-        let (line, last) = match event {
+        let (mut line, last) = match event {
             Event::Begin { identity, .. } => {
                 self.identity = Some(identity);
                 return;
@@ -160,6 +164,10 @@ impl Past {
             Event::Done(line) | Event::Present(line) => (line, Last::Complete),
             Event::Failed { line, .. } => (line, Last::Failed),
         };
+        // What was sent once is still there when the image is looked at again.
+        if let Some(before) = self.entries.get_mut(&line.target) {
+            line.sent.append(&mut before.line.sent);
+        }
         self.entries.insert(line.target.clone(), Entry { line, last });
     }
 }
@@ -178,6 +186,10 @@ pub(super) fn read(path: &Path, identity: &Identity) -> Result<Past> {
     lock(&file, path, FlockOperation::NonBlockingLockShared)?;
     parse(&file, path, identity)
 }
+
+/// How often, and how long apart, a lock is tried that another holds.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// A journal that this process writes.
 pub(super) struct Journal {
@@ -209,14 +221,19 @@ impl Journal {
             Some(_) => Event::Resume,
             None => Event::Begin { version: VERSION, identity: identity.clone() },
         };
-        file.write_all(&encode(&first)).and_then(|()| file.sync_data()).map_err(&fail)?;
+        let first = encode(&first);
+        if let Err(error) = file.write_all(&first).and_then(|()| file.sync_data()) {
+            let _ = file.set_len(past.whole);
+            return Err(fail(error));
+        }
+        let whole = past.whole + first.len() as u64;
         if past.identity.is_none() {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(&fail)?;
         }
         let (lines, queue) = mpsc::channel();
         let writer = std::thread::Builder::new().name("journal".to_owned());
-        let writer = writer.spawn(move || keep(file, &queue)).map_err(&fail)?;
+        let writer = writer.spawn(move || keep(file, whole, &queue)).map_err(&fail)?;
         Ok((Self { lines: Some(lines), writer: Some(writer), path: path.to_owned() }, past))
     }
 
@@ -244,7 +261,10 @@ impl Drop for Journal {
 }
 
 /// Writes what comes, all that waits at once with one `fdatasync`.
-fn keep(mut file: File, queue: &mpsc::Receiver<Pending>) {
+///
+/// What a full disk took of it in part is cut off again, lest a later line, for which there is room, stands behind a torn
+/// one. `whole` is how long the file is.
+fn keep(mut file: File, mut whole: u64, queue: &mpsc::Receiver<Pending>) {
     while let Ok((mut bytes, done)) = queue.recv() {
         let mut waiting = vec![done];
         while let Ok((more, done)) = queue.try_recv() {
@@ -252,6 +272,13 @@ fn keep(mut file: File, queue: &mpsc::Receiver<Pending>) {
             waiting.push(done);
         }
         let result = file.write_all(&bytes).and_then(|()| file.sync_data());
+        let usable = match &result {
+            Ok(()) => {
+                whole += bytes.len() as u64;
+                true
+            }
+            Err(_) => file.set_len(whole).is_ok(),
+        };
         for done in waiting {
             let _ = done.send(match &result {
                 Ok(()) => Ok(()),
@@ -259,6 +286,9 @@ fn keep(mut file: File, queue: &mpsc::Receiver<Pending>) {
                     .raw_os_error()
                     .map_or_else(|| std::io::Error::other(error.to_string()), std::io::Error::from_raw_os_error)),
             });
+        }
+        if !usable {
+            return;
         }
     }
 }
@@ -328,7 +358,16 @@ fn parse(file: &File, path: &Path, identity: &Identity) -> Result<Past> {
 }
 
 fn lock(file: &File, path: &Path, operation: FlockOperation) -> Result<()> {
-    match flock(file, operation) {
+    // A process that was just started by this one holds what this one had open until it runs its own program.
+    let mut result = flock(file, operation);
+    for _ in 0..LOCK_TRIES {
+        if result != Err(rustix::io::Errno::WOULDBLOCK) {
+            break;
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        result = flock(file, operation);
+    }
+    match result {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Conflict {
             what: "journal",
@@ -360,7 +399,7 @@ mod tests {
     }
 
     fn line(target: &str) -> Line {
-        Line { source: "a".into(), target: target.into(), digest: Some(Digest::sha256(b"x")), content: None }
+        Line { source: "a".into(), target: target.into(), digest: Some(Digest::sha256(b"x")), ..Line::default() }
     }
 
     fn write(path: &Path, events: &[Event]) {

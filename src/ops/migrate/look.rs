@@ -10,10 +10,11 @@ use crate::grant::Access;
 use crate::kind::{Failure, Kind};
 use crate::layout::LayoutFolder;
 use crate::oci::Digest;
-use crate::oci::store::{ImageSink, ImageSource};
+use crate::oci::store::ImageSource;
 use crate::ops::image::{Copy, Endpoint};
+use crate::ops::registry as ops_registry;
 use crate::ops::{Context, Effect, Operation, Result};
-use crate::registry::{self, RegistryStore};
+use crate::registry;
 
 /// Returns what a change of a target needs, and how grants name it.
 pub(super) fn need(ctx: &Context, target: &Endpoint) -> (Access, String) {
@@ -32,8 +33,7 @@ pub(super) fn need(ctx: &Context, target: &Endpoint) -> (Access, String) {
 pub(super) async fn current(ctx: &Context, target: &Endpoint, options: &registry::Options) -> Result<Option<Digest>> {
     let found = match target {
         Endpoint::Registry(reference) => {
-            let sink = RegistryStore::sink(ctx.registry(), reference, ctx.grant(), options);
-            return Ok(sink.current().await?.map(|root| root.digest));
+            return Ok(ops_registry::held(ctx, reference, options).await?.map(|root| root.digest));
         }
         Endpoint::Containerd { name, .. } => {
             return match target.context(ctx).client().await?.images().get(name).await {
@@ -66,8 +66,22 @@ pub(super) async fn is_there(ctx: &Context, target: &Endpoint, copy: &Copy, opti
     }
 }
 
-/// Looks at one image and its target.
+/// Looks at one image and its target. What fails and may pass is left for when it is the image's turn.
 pub(super) async fn look(ctx: &Context, item: Item, options: &Options, past: &Past) -> Result<(Work, Vec<Effect>)> {
+    let (found, effects) = match find(ctx, &item, options, past).await {
+        Ok(found) => found,
+        Err(error) if ends_all(&error) => return Err(error),
+        Err(error) if error.retryable() => {
+            let bytes = item.candidate.size.unwrap_or_default();
+            (Found::Lacking { digest: None, bytes, there: false, copy: None }, Vec::new())
+        }
+        Err(error) if options.keep_going => (Found::Failed(error), Vec::new()),
+        Err(error) => return Err(error),
+    };
+    Ok((Work { item, found }, effects))
+}
+
+async fn find(ctx: &Context, item: &Item, options: &Options, past: &Past) -> Result<(Found, Vec<Effect>)> {
     let registry = &options.copy.registry;
     if let Some(content) = &item.candidate.content {
         // To read it costs as much as to copy it. When the same content went to the target before, the digest is known.
@@ -83,30 +97,20 @@ pub(super) async fn look(ctx: &Context, item: Item, options: &Options, past: &Pa
                 Found::Lacking { digest: None, bytes, there: false, copy: None }
             }
         };
-        return Ok((Work { item, found }, Vec::new()));
+        return Ok((found, Vec::new()));
     }
     let mut copy = item.copy(options);
-    let planned = copy.plan(ctx).await;
-    let found = match planned {
-        Ok(plan) => {
-            let (root, graph) = copy.found().map_or((None, None), |(root, graph)| (Some(root.digest.clone()), graph));
-            let found = match (root, graph) {
-                (Some(digest), None) => Found::Present(digest),
-                (digest, _) => {
-                    let bytes = graph.map_or(0, |graph| graph.size());
-                    let there = is_there(ctx, &item.target, &copy, options).await?;
-                    Found::Lacking { digest, bytes, there, copy: Some(Box::new(copy)) }
-                }
-            };
-            return Ok((Work { item, found }, plan.effects));
+    let plan = copy.plan(ctx).await?;
+    let (root, graph) = copy.found().map_or((None, None), |(root, graph)| (Some(root.digest.clone()), graph));
+    let found = match (root, graph) {
+        (Some(digest), None) => Found::Present(digest),
+        (digest, _) => {
+            let bytes = graph.map_or(0, |graph| graph.size());
+            let there = is_there(ctx, &item.target, &copy, options).await?;
+            Found::Lacking { digest, bytes, there, copy: Some(Box::new(copy)) }
         }
-        Err(error) if ends_all(&error) => return Err(error),
-        // It may have passed when it is its turn.
-        Err(error) if error.retryable() => Found::Lacking { digest: None, bytes: 0, there: false, copy: None },
-        Err(error) if options.keep_going => Found::Failed(error),
-        Err(error) => return Err(error),
     };
-    Ok((Work { item, found }, Vec::new()))
+    Ok((found, plan.effects))
 }
 
 /// Asks the targets once more what they hold.
@@ -121,7 +125,17 @@ pub(super) async fn verify(
         if matches!(target, Endpoint::Archive { .. }) {
             return Ok(());
         }
-        let problem = match current(ctx, target, &options.copy.registry).await {
+        let mut tries = 1;
+        let found = loop {
+            match current(ctx, target, &options.copy.registry).await {
+                Err(error) if error.retryable() && tries <= options.retries => {
+                    tokio::time::sleep(options.pause(tries, &error)).await;
+                    tries += 1;
+                }
+                found => break found,
+            }
+        };
+        let problem = match found {
             Ok(found) if found == outcome.digest => return Ok(()),
             Ok(Some(found)) => (Kind::Conflict, format!("points to {found} by now")),
             Ok(None) => (Kind::Conflict, "is gone by now".to_owned()),
@@ -129,8 +143,7 @@ pub(super) async fn verify(
         };
         outcome.state = State::Failed;
         if let Some(journal) = journal {
-            let line =
-                Line { source: outcome.source.clone(), target: outcome.target.clone(), digest: None, content: None };
+            let line = Line { source: outcome.source.clone(), target: outcome.target.clone(), ..Line::default() };
             journal.write(&journal::failed(line, problem.0, &problem.1)).await?;
         }
         outcome.failure = Some((problem.0, problem.1, None));

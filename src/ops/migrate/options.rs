@@ -4,10 +4,17 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rand::Rng;
+
 use super::Candidate;
 use super::journal::Identity;
+use crate::kind::Failure;
 use crate::oci::Digest;
+use crate::ops::Error;
 use crate::ops::image::{CopyOptions, Endpoint};
+
+/// The longest pause before another try.
+const MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// One image and where it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +80,15 @@ pub struct Options {
     pub rate: Option<f64>,
     /// How each image is copied.
     pub copy: CopyOptions,
+}
+
+impl Options {
+    /// Returns how long to wait after a failure, when so many tries were made: what the other side asked for, or the
+    /// delay, doubled with each try, less up to half of it so that images that failed together do not return together.
+    pub(super) fn pause(&self, tries: u32, error: &Error) -> Duration {
+        let doubled = self.delay.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(MAX_DELAY);
+        error.retry_after().unwrap_or_else(|| doubled.mul_f64(rand::rng().random_range(0.5..=1.0)))
+    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
-use rand::Rng;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
@@ -26,8 +25,6 @@ use crate::registry;
 
 /// How many plans are kept whole: the others are made again when it is their turn, so that memory stays flat.
 const KEPT_PLANS: usize = 256;
-/// The longest pause before another try.
-const MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// Moves many images.
 pub struct Migrate {
@@ -133,6 +130,7 @@ impl Item {
             target: self.target.to_string(),
             digest,
             content: self.candidate.content.clone(),
+            sent: Vec::new(),
         }
     }
 
@@ -229,6 +227,9 @@ impl Operation for Migrate {
             (Some(journal), Some(work)) => Some(Keeper::new(&work.item.target.context(&ctx), journal, &past).await?),
             _ => None,
         };
+        for work in &self.work {
+            past.recall(&ctx, &work.item, &self.options.copy.registry);
+        }
         let begun = Instant::now();
         let options = Arc::new(self.options);
         let works = std::mem::take(&mut self.work);
@@ -311,14 +312,23 @@ fn told(error: &Error) -> (Kind, String, Option<String>) {
 }
 
 /// Says whether a failure ends the whole migration also when it should keep going: the next image would meet it too.
+/// That is not so of a quota: the next may go to another project.
 pub(super) fn ends_all(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Cancelled | Kind::Denied | Kind::NoSpace)
+    matches!(error.kind(), Kind::Cancelled | Kind::Denied | Kind::NoSpace) && !error.is_quota()
 }
 
 impl Past {
     /// Returns whether the journal has the image as complete.
     fn was(&self, item: &Item) -> Option<Last> {
         self.entries.get(&item.target.to_string()).map(|entry| entry.last)
+    }
+
+    /// Tells the client of registries which blobs an image's target was sent before.
+    fn recall(&self, ctx: &Context, item: &Item, options: &registry::Options) {
+        if let (Endpoint::Registry(to), Some(entry)) = (&item.target, self.entries.get(&item.target.to_string())) {
+            let repository = ctx.registry().repository(to.registry(), to.repository(), ctx.grant(), options);
+            repository.suppose(&entry.line.sent);
+        }
     }
 }
 
@@ -400,12 +410,15 @@ impl Run {
                 Ok(copied) => {
                     let digest = copied.root.digest;
                     let totals = copied.totals;
-                    let moved = totals.sent > 0 || totals.blobs_sent + totals.blobs_mounted > 0;
+                    let moved = totals.sent > 0 || !totals.blobs_sent.is_empty() || totals.blobs_mounted > 0;
                     outcome.state = if there && !moved { State::Skipped } else { State::Done };
                     outcome.bytes = totals.sent;
                     outcome.digest = Some(digest.clone());
                     outcome.millis = millis(begun);
-                    let line = item.line(Some(digest));
+                    let mut line = item.line(Some(digest));
+                    if let Endpoint::Registry(_) = &item.target {
+                        line.sent = totals.blobs_sent;
+                    }
                     match outcome.state {
                         State::Skipped if self.past == Some(Last::Complete) => {}
                         State::Skipped => self.write(Event::Present(line)).await?,
@@ -419,8 +432,7 @@ impl Run {
             if !error.retryable() || outcome.tries > self.options.retries {
                 break error;
             }
-            let doubled = self.options.delay.saturating_mul(1 << (outcome.tries - 1).min(16)).min(MAX_DELAY);
-            let pause = error.retry_after().unwrap_or_else(|| doubled.mul_f64(rand::rng().random_range(0.5..=1.0)));
+            let pause = self.options.pause(outcome.tries, &error);
             outcome.tries += 1;
             tokio::time::sleep(pause).await;
         };

@@ -6,6 +6,7 @@ mod inspect;
 mod list;
 mod login;
 mod logout;
+mod project;
 
 pub use address::{Address, repository as repository_of};
 pub use delete::{Delete, Deleted};
@@ -13,6 +14,8 @@ pub use inspect::{config, document, referrers, resolve, size};
 pub use list::{repositories, tags};
 pub use login::{LoggedIn, Login};
 pub use logout::Logout;
+pub(crate) use project::held;
+pub use project::{CreateProject, DeleteProject, project, projects, quota};
 
 use crate::oci::Reference;
 use crate::ops::{Context, Effect, Error, Result, Seen};

@@ -1,11 +1,15 @@
 //! Tasks: what runs of containers.
 
+mod checkpoint;
+mod delete;
 mod list;
 mod metrics;
 mod pause;
 mod ps;
 mod resume;
 
+pub use checkpoint::Checkpoint;
+pub use delete::Delete;
 pub use list::list;
 pub use metrics::{all_metrics, metrics};
 pub use pause::Pause;

@@ -1,11 +1,20 @@
 //! `pause`: freezes every process of a container.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::containerd::tasks::{Status, Task};
 use crate::grant::Access;
 use crate::ops::container::{get, not_running, status};
 use crate::ops::{Context, Effect, Operation, Plan, Result};
+
+/// What runc says when the processes of a cgroup v1 were not all frozen in its own patience, as on a machine that is busy;
+/// it thaws them then (runc libcontainer/cgroups/fs/freezer.go).
+const UNSETTLED: &str = "unable to freeze";
+/// How often it is asked to freeze them.
+const TRIES: u32 = 10;
+const BETWEEN: Duration = Duration::from_millis(100);
 
 /// Freezes every process of a container.
 #[derive(Debug)]
@@ -45,9 +54,16 @@ impl Operation for Pause {
     }
 
     async fn apply(self, ctx: &Context) -> Result<()> {
-        if !self.done {
-            ctx.client().await?.tasks().pause(&self.id).await?;
+        if self.done {
+            return Ok(());
         }
-        Ok(())
+        let tasks = ctx.client().await?.tasks();
+        for _ in 1..TRIES {
+            match tasks.pause(&self.id).await {
+                Err(error) if error.to_string().contains(UNSETTLED) => tokio::time::sleep(BETWEEN).await,
+                ended => return Ok(ended?),
+            }
+        }
+        Ok(tasks.pause(&self.id).await?)
     }
 }

@@ -12,6 +12,7 @@ use crate::kind::{Failure, Kind};
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, On, Opt, Param, Spec};
 use crate::script::error::{Error, Result, Thrown};
+use crate::script::held;
 use crate::script::object::{Field, Object, Unit};
 use crate::script::options::Options;
 
@@ -62,7 +63,7 @@ fn length(number: usize) -> Dynamic {
 }
 
 /// Takes apart `(options, closure)` and `(closure)`.
-fn closure_last(call: &Call<'_>, first: Dynamic, second: Option<Dynamic>) -> Result<(Options, FnPtr)> {
+pub(super) fn closure_last(call: &Call<'_>, first: Dynamic, second: Option<Dynamic>) -> Result<(Options, FnPtr)> {
     let (options, closure) = match second {
         Some(closure) => (Some(first), closure),
         None => (None, first),
@@ -136,11 +137,16 @@ fn parallel(call: &Call<'_>, list: Array, first: Dynamic, second: Option<Dynamic
             }
         }
     };
+    let leases = held::current();
+    let work_beside = || {
+        let _held = held::enter(leases.clone());
+        work();
+    };
     std::thread::scope(|scope| {
         for number in 1..jobs.min(list.len()) {
             let builder = std::thread::Builder::new().name(format!("job-{number}")).stack_size(STACK);
             // When the system has no thread to give, those that run do the work.
-            if builder.spawn_scoped(scope, work).is_err() {
+            if builder.spawn_scoped(scope, work_beside).is_err() {
                 break;
             }
         }

@@ -8,6 +8,7 @@ use crate::containerd;
 use crate::containerd::introspection::{Plugin, Server};
 use crate::grant::Access;
 use crate::ops::{self, Place};
+use crate::script::api::introspection::DeprecationObject;
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, On, Param, Spec};
 use crate::script::error::Result;
@@ -110,9 +111,9 @@ impl Object for InfoObject {
             F::field("pid_namespace", "int", "Its PID namespace, 0 before containerd 1.7.", |i, _| {
                 Ok(count(i.0.pid_namespace))
             }),
-            F::field("deprecations", "array", "What it warns of, since containerd 1.7.12.", |i, _| {
-                let all = i.0.deprecations.iter().map(|d| Dynamic::from(format!("{}: {}", d.id, d.message)));
-                Ok(all.collect::<Array>().into())
+            F::field("deprecations", "array", "What `deprecations()` lists.", |i, _| {
+                let all = i.0.deprecations.iter().cloned().map(DeprecationObject);
+                Ok(all.map(Dynamic::from).collect::<Array>().into())
             }),
         ];
         FIELDS

@@ -2,6 +2,7 @@
 
 use super::ContainerObject;
 use super::change::log_target;
+use super::make::{FIFO_DIR, NULL_IO};
 use crate::containerd::tasks::Exit;
 use crate::grant::Access;
 use crate::ops::Context;
@@ -19,6 +20,9 @@ const ID: &[Param] = &[Param::of("id", Names::Container)];
 const START_OPTIONS: &[Opt] = &[
     Opt::new("log_uri", "string", "Where its output goes; `null` for nowhere. Default: a file that `logs` reads."),
     Opt::new("pid_file", "string", "A file to write the process's number to."),
+    NULL_IO,
+    FIFO_DIR,
+    Opt::new("detach", "bool", "As in ctr; it is always detached. `attach` connects a terminal."),
 ];
 
 const STOP_OPTIONS: &[Opt] = &[
@@ -41,7 +45,11 @@ fn code(exit: Option<Exit>) -> Option<i64> {
 
 fn do_start(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Result<TaskObject> {
     let pid_file = options.string("pid_file")?.map(|path| ctx.settings().working_dir.join(path));
-    let options = StartOptions { log: log_target(options)?, pid_file };
+    if options.bool("detach")? == Some(false) {
+        return Err(options.bad("detach", "is always true; attach(id) waits at its terminal"));
+    }
+    let fifo_dir = options.string("fifo_dir")?.map(|path| ctx.settings().working_dir.join(path));
+    let options = StartOptions { log: log_target(options)?, pid_file, fifo_dir };
     Ok(TaskObject(call.run_in(ctx, Start::new(id, options))?))
 }
 
@@ -71,7 +79,7 @@ const START: Spec = Spec {
     params: ID,
     options: START_OPTIONS,
     access: Access::Run,
-    doc: "Starts a container and returns its task. Its output goes to a log.\n\nA task that has ended is replaced. It needs `run` access; `host` for a container that reaches its host, and for a log of one's own.",
+    doc: "Starts a container and returns its task. Its output goes to a log; that of one with a terminal waits for `attach`.\n\nA task that has ended is replaced. It needs `run` access; `host` for a container that reaches its host, and for a log of one's own.",
     examples: &[Example::gives(
         "create(\"start-1\", \"busybox\", #{ command: [\"sleep\", \"60\"] }); let status = start(\"start-1\").status; delete(\"start-1\", #{ force: true }); status",
         "\"running\"",
@@ -88,7 +96,7 @@ const CONTAINER_START: Spec = Spec {
     params: &[],
     options: START_OPTIONS,
     access: Access::Run,
-    doc: "Starts the container and returns its task. Its output goes to a log.\n\nA task that has ended is replaced. It needs `run` access; `host` for a container that reaches its host, and for a log of one's own.",
+    doc: "Starts the container and returns its task. Its output goes to a log; that of one with a terminal waits for `attach`.\n\nA task that has ended is replaced. It needs `run` access; `host` for a container that reaches its host, and for a log of one's own.",
     examples: &[Example::gives(
         "let c = create(\"start-2\", \"busybox\", #{ command: [\"sleep\", \"60\"] }); let status = c.start().status; c.delete(#{ force: true }); status",
         "\"running\"",

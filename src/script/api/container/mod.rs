@@ -1,11 +1,13 @@
 //! Containers: the object, and the functions that act on containers.
 
+mod attach;
 mod change;
 mod life;
 mod make;
 mod object;
 mod options;
 mod read;
+mod update;
 
 pub use object::ContainerObject;
 
@@ -18,4 +20,6 @@ pub(crate) fn register(catalog: &mut Catalog) {
     make::register(catalog);
     life::register(catalog);
     change::register(catalog);
+    attach::register(catalog);
+    update::register(catalog);
 }

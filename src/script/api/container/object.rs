@@ -128,6 +128,12 @@ impl Object for ContainerObject {
             F::field("snapshot_key", "string", "The key of its root filesystem's snapshot.", |c, _| {
                 Ok(c.record.snapshot_key.clone().into())
             }),
+            F::on_demand("addresses", "array", "Its addresses in the network that CNI gave it.", |c, session| {
+                let ctx = session.context().at(&c.place);
+                let now = session.wait(&ctx, ops::container::get(&ctx, c.id()))?;
+                let addresses = ops::container::addresses(&now).into_iter().map(Dynamic::from);
+                Ok(addresses.collect::<rhai::Array>().into())
+            }),
             F::on_demand("spec", "map", "The runtime spec, as `ctr containers info --spec` shows it.", |c, _| {
                 let spec = c.record.spec.as_ref().and_then(|spec| serde_json::to_value(spec).ok());
                 Ok(spec.map_or(Dynamic::UNIT, convert::from_json))

@@ -92,7 +92,10 @@ fn container_ps(call: &Call<'_>, container: ContainerObject) -> Result<Vec<Map>>
     processes(call, &call.at(container.place()), container.id())
 }
 
-const WAIT_OPTIONS: &[Opt] = &[Opt::new("timeout", "duration", "How long to wait. Default: without end.")];
+const WAIT_OPTIONS: &[Opt] = &[
+    Opt::new("timeout", "duration", "How long to wait. Default: without end."),
+    Opt::new("exec_id", "string", "The executed process that is waited for. Default: the container's first one."),
+];
 
 const WAIT: Spec = Spec {
     name: "wait",
@@ -109,7 +112,8 @@ const WAIT: Spec = Spec {
 
 fn waited(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Result<i64> {
     let limit: Option<Duration> = options.duration("timeout")?;
-    Ok(call.session().wait(ctx, ops::container::wait(ctx, id, limit))?.code.into())
+    let exec_id = options.string("exec_id")?.unwrap_or_default();
+    Ok(call.session().wait(ctx, ops::container::wait(ctx, id, &exec_id, limit))?.code.into())
 }
 
 fn wait(call: &Call<'_>, id: Name, options: Options) -> Result<i64> {
@@ -156,7 +160,7 @@ fn read_logs(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Res
     let follow = options.flag("follow")?;
     if follow && ctx.is_dry_run() {
         // What would write was not started; following it to its end is waiting for that end.
-        call.session().wait(ctx, ops::container::wait(ctx, id, None))?;
+        call.session().wait(ctx, ops::container::wait(ctx, id, "", None))?;
         return Ok(String::new());
     }
     if !follow {

@@ -6,7 +6,7 @@ use crate::layout::RootfsOptions;
 use crate::oci::media_type::Compression;
 use crate::oci::{Matcher, Platform, Reference};
 use crate::ops;
-use crate::ops::image::{Arrival, LoadOptions, SaveOptions};
+use crate::ops::image::{Arrival, LoadOptions, MountOptions, SaveOptions};
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::error::Result;
@@ -22,6 +22,7 @@ fn arrival(options: &Options, platforms: Matcher) -> Result<Arrival> {
         unpack: options.bool("unpack")?.unwrap_or(true),
         snapshotter: options.string("snapshotter")?,
         labels: Default::default(),
+        metadata_only: false,
     })
 }
 
@@ -168,19 +169,31 @@ const IMAGE_MOUNT: Spec = Spec {
     params: &[Param::of("path", Names::File)],
     options: &[
         Opt::new("rw", "bool", "Whether it can be written; the writes are gone with the snapshot. Default false."),
+        Opt::new(
+            "expiration",
+            "duration",
+            "How long the daemon keeps the snapshot behind it, as ctr's lease does for a day. Default: until `unmount`.",
+        ),
         PLATFORM,
         SNAPSHOTTER,
     ],
     access: Access::Host,
-    doc: "Mounts the image's files on a folder of this host, which is made if it is not there, and returns the folder.\n\nctrsh has to run as root on the daemon's own host. The snapshot behind it stays until `unmount`.",
-    examples: &[Example::gives("image(\"busybox\").mount(\"mnt\"); unmount(\"mnt\"); 1", "1")],
+    doc: "Mounts the image's files on a folder of this host, which is made if it is not there, and returns the folder.\n\nctrsh has to run as root on the daemon's own host. The snapshot behind it has the folder's path for its key and stays until `unmount`.",
+    examples: &[
+        Example::gives("image(\"busybox\").mount(\"mnt\"); unmount(\"mnt\"); 1", "1"),
+        Example::gives("image(\"busybox\").mount(\"mnt\", #{ expiration: \"1h\" }); unmount(\"mnt\"); 1", "1"),
+    ],
 };
 
 fn image_mount(call: &Call<'_>, image: ImageObject, path: String, options: Options) -> Result<String> {
     let target = call.ctx().settings().working_dir.join(path);
-    let matcher = platform(options.strings("platform")?)?;
-    let (name, snapshotter) = (&image.record().name, options.string("snapshotter")?);
-    let mount = ops::image::Mount::new(name, target, options.flag("rw")?, matcher, snapshotter);
+    let settings = MountOptions {
+        writable: options.flag("rw")?,
+        platform: platform(options.strings("platform")?)?,
+        snapshotter: options.string("snapshotter")?,
+        expiration: options.duration("expiration")?,
+    };
+    let mount = ops::image::Mount::new(&image.record().name, target, settings);
     Ok(call.run_in(&call.at(image.place()), mount)?.display().to_string())
 }
 
@@ -188,15 +201,19 @@ const UNMOUNT: Spec = Spec {
     name: "unmount",
     on: On::Node,
     params: &[Param::of("path", Names::File)],
-    options: &[Opt::new("keep_snapshot", "bool", "Whether the snapshot behind it stays. Default false."), SNAPSHOTTER],
+    options: &[
+        Opt::new("rm", "bool", "Whether the snapshot behind it and its lease go too. Default true, other than ctr's."),
+        SNAPSHOTTER,
+    ],
     access: Access::Host,
-    doc: "Unmounts a folder that `Image.mount` mounted, and removes the snapshot behind it.",
+    doc: "Unmounts a folder that `Image.mount` or `snapshots::mount` mounted. The snapshot behind it goes when it was made by `Image.mount`, here or by ctr.",
     examples: &[Example::runs("image(\"busybox\").mount(\"mnt\", #{ rw: true }); unmount(\"mnt\")")],
 };
 
 fn unmount(call: &Call<'_>, path: String, options: Options) -> Result<()> {
     let target = call.ctx().settings().working_dir.join(path);
-    call.run(ops::image::Unmount::new(target, options.flag("keep_snapshot")?, options.string("snapshotter")?))
+    let remove = options.bool("rm")?.unwrap_or(true);
+    call.run(ops::image::Unmount::new(target, remove, options.string("snapshotter")?))
 }
 
 /// Registers the functions.

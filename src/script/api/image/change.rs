@@ -96,15 +96,22 @@ const LABEL: Spec = Spec {
     name: "label",
     on: On::Method,
     params: &[Param::new("labels")],
-    options: &[],
+    options: &[Opt::new("replace_all", "bool", "Whether labels that are not named go. Default false.")],
     access: Access::Write,
-    doc: "Sets labels of the image and returns it. A value of `()` or `\"\"` removes a label; those not named stay.",
-    examples: &[Example::gives("image(\"busybox\").label(#{ team: \"core\" }).labels.team", "\"core\"")],
+    doc: "Sets labels of the image and returns it. A value of `()` or `\"\"` removes a label; those not named stay, unless all are replaced.",
+    examples: &[
+        Example::gives("image(\"busybox\").label(#{ team: \"core\" }).labels.team", "\"core\""),
+        Example::gives(
+            "let i = image(\"busybox\").tag(\"example/bare:1\").label(#{ a: \"1\", b: \"2\" }); i.label(#{ a: \"3\" }, #{ replace_all: true }).labels",
+            "{\"a\":\"3\"}",
+        ),
+    ],
 };
 
-fn label(call: &Call<'_>, image: ImageObject, labels: rhai::Map) -> Result<ImageObject> {
+fn label(call: &Call<'_>, image: ImageObject, labels: rhai::Map, options: Options) -> Result<ImageObject> {
     let labels: Labels = options::pairs_of(call, "labels", labels)?;
-    let changed = call.run_in(&call.at(image.place()), ops::image::Label::new(&image.record().name, labels))?;
+    let label = ops::image::Label::new(&image.record().name, labels, options.flag("replace_all")?);
+    let changed = call.run_in(&call.at(image.place()), label)?;
     Ok(ImageObject::new(changed, image.place()))
 }
 

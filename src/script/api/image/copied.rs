@@ -27,7 +27,9 @@ impl Object for CopiedObject {
                 .unit(Unit::Digest),
             F::column("sent", "int", "Bytes of blobs that were sent.", |c, _| Ok(number(c.0.totals.sent)))
                 .unit(Unit::Bytes),
-            F::field("blobs_sent", "int", "Blobs that were sent.", |c, _| Ok(number(c.0.totals.blobs_sent))),
+            F::field("blobs_sent", "int", "Blobs that were sent.", |c, _| {
+                Ok(number(c.0.totals.blobs_sent.len() as u64))
+            }),
             F::field("blobs_mounted", "int", "Blobs that were taken from other repositories.", |c, _| {
                 Ok(number(c.0.totals.blobs_mounted))
             }),

@@ -14,6 +14,7 @@ use crate::ops::image::At;
 use crate::ops::migrate::{self, Candidate, Filters, Identity, Item, Migrate, Pattern, Report, Shard, Source, State};
 use crate::script::api::docker::{DockerImageObject, DockerObject};
 use crate::script::api::node::NodeObject;
+use crate::script::api::registry::object::{RegistryObject, RepositoryObject};
 use crate::script::api::registry::options::REACH;
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, On, Opt, Spec, joined};
@@ -95,7 +96,7 @@ const OWN: &[Opt] = &[
     Opt::new(
         "from",
         "string, object, or an array of them",
-        "The images: endpoints as `copy` takes them, `Image` objects, a `Node` for all of its namespace, a `Docker` for all of its images, maps with `source` and `target`, or whole places: `containerd:`, the current namespace, `containerd:[NAMESPACE@SOCKET]`, another one; `docker:`, the Docker Engine; `registry:HOST/` or `registry:HOST/PREFIX/`, all tags of its repositories; `REPOSITORY:*`, all its tags; `oci:DIR`; `archive:FILE`; `file:PATH`, a line `SOURCE [TARGET]` each.",
+        "The images: endpoints as `copy` takes them, `Image` objects, a `Node` for all of its namespace, a `Docker`, a `Registry` or a `Repository` for all of its images, maps with `source` and `target`, or whole places: `containerd:`, the current namespace, `containerd:[NAMESPACE@SOCKET]`, another one; `docker:`, the Docker Engine; `registry:HOST/` or `registry:HOST/PREFIX/`, all tags of its repositories; `REPOSITORY:*`, all its tags; `oci:DIR`; `archive:FILE`; `file:PATH`, a line `SOURCE [TARGET]` each.",
     ),
     Opt::new(
         "to",
@@ -119,7 +120,7 @@ const OWN: &[Opt] = &[
     Opt::new(
         "rename",
         "closure or string",
-        "What a name such as `shop/api:1` becomes: a closure from it to another, or a template with `{registry}`, `{repository}`, `{name}` and `{tag}`. Without a tag it keeps its own; a closure that returns `()` leaves the image out.",
+        "What a name such as `shop/api:1` becomes: a closure from it to another, or a template with `{registry}`, `{repository}`, `{name}` and `{tag}`. Without a tag it keeps its own; a closure that returns `()` leaves the image out. An image whose source names its target is not renamed.",
     ),
     Opt::new(
         "platforms",
@@ -240,7 +241,13 @@ fn migrate(call: &Call<'_>, options: Options) -> Result<MigrationObject> {
     let candidates = call.wait(migrate::collect(call.ctx(), &parsed, &filters, &settings.copy.registry))?;
     let mut items = Vec::new();
     for candidate in candidates {
-        let Some(name) = rename.apply(call, &candidate)? else { continue };
+        let name = match &candidate.target {
+            Some(_) => None,
+            None => match rename.apply(call, &candidate)? {
+                Some(name) => name,
+                None => continue,
+            },
+        };
         let target = migrate::target(destination.as_ref(), &candidate, name.as_deref(), &working_dir)?;
         items.push(Item { candidate, target });
     }
@@ -317,6 +324,12 @@ fn source(call: &Call<'_>, options: &Options, item: &Dynamic) -> Result<(String,
     }
     if let Some(docker) = item.read_lock::<DockerObject>() {
         return Ok((docker.images(), None));
+    }
+    let remote = item.read_lock::<RegistryObject>().map(|registry| registry.images());
+    let remote = remote.or_else(|| item.read_lock::<RepositoryObject>().map(|repository| repository.images()));
+    if let Some(images) = remote {
+        let own = "has a registry with options of its own: give them to migrate itself, or log in there";
+        return Ok((images.ok_or_else(|| options.bad("from", own))?, None));
     }
     let object = call.session().catalog().and_then(|catalog| catalog.object_of(item)?.name_of(item));
     match object {

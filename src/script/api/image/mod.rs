@@ -2,8 +2,10 @@
 
 mod archive;
 mod change;
+mod convert;
 mod copied;
 mod copy;
+mod inspect;
 mod migrate;
 mod object;
 mod prune;
@@ -74,6 +76,8 @@ pub(crate) fn register(catalog: &mut Catalog) {
     object::register(catalog);
     read::register(catalog);
     change::register(catalog);
+    convert::register(catalog);
+    inspect::register(catalog);
     transfer::register(catalog);
     archive::register(catalog);
     copied::register(catalog);

@@ -114,6 +114,26 @@ fn history(call: &Call<'_>, image: ImageObject, options: Options) -> Result<Valu
     })
 }
 
+const CHAIN_ID: Spec = Spec {
+    name: "chain_id",
+    on: On::Method,
+    params: &[],
+    options: &[PLATFORM],
+    access: Access::Read,
+    doc: "Returns the digest that stands for all layers of the image, which is the key of its topmost snapshot when it is unpacked; `()` for an image without layers.",
+    examples: &[Example::gives(
+        "snapshots::info(image(\"busybox\").chain_id()).key == image(\"busybox\").chain_id()",
+        "true",
+    )],
+};
+
+fn chain_id(call: &Call<'_>, image: ImageObject, options: Options) -> Result<Option<String>> {
+    let ctx = call.at(image.place());
+    let matcher = platform(options.strings("platform")?)?;
+    let top = call.wait(ops::image::chain_id(&ctx, image.record(), &matcher))?;
+    Ok(top.map(|digest| digest.to_string()))
+}
+
 /// What is here of an image.
 #[derive(Clone)]
 struct CheckObject(Check);
@@ -282,6 +302,7 @@ pub(super) fn register(catalog: &mut Catalog) {
     catalog.add(&MANIFEST, manifest);
     catalog.add(&CONFIG, config);
     catalog.add(&HISTORY, history);
+    catalog.add(&CHAIN_ID, chain_id);
     catalog.add(&IMAGE_CHECK, image_check);
     catalog.add(&USAGE, usage);
 }

@@ -45,6 +45,7 @@ fn pull(call: &Call<'_>, reference: Name, options: Options) -> Result<ImageObjec
         unpack: options.bool("unpack")?.unwrap_or(true),
         snapshotter: options.string("snapshotter")?,
         labels: labels.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
+        metadata_only: false,
     };
     let registry = registry_options(call, &options)?;
     let image = call.run(ops::image::Pull::new(reference, arrival, registry))?;

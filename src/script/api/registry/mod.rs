@@ -3,8 +3,9 @@
 mod change;
 mod function;
 mod login;
-mod object;
+pub(super) mod object;
 pub(crate) mod options;
+mod project;
 mod read;
 
 use crate::script::catalog::Catalog;
@@ -16,4 +17,5 @@ pub(crate) fn register(catalog: &mut Catalog) {
     read::register(catalog);
     change::register(catalog);
     login::register(catalog);
+    project::register(catalog);
 }

@@ -12,9 +12,16 @@ use crate::script::object::{Field, Object, Unit};
 
 /// A registry, or what is below a path of it, and how it is reached.
 #[derive(Clone)]
-pub(super) struct RegistryObject {
+pub(crate) struct RegistryObject {
     pub(super) address: Address,
     pub(super) reach: Arc<Options>,
+}
+
+impl RegistryObject {
+    /// Returns the endpoint of all of its images; `None` when it is reached by options of its own.
+    pub(crate) fn images(&self) -> Option<String> {
+        (*self.reach == Options::default()).then(|| format!("registry:{}/", self.address))
+    }
 }
 
 impl Object for RegistryObject {
@@ -39,10 +46,17 @@ impl Object for RegistryObject {
 
 /// A repository of a registry.
 #[derive(Clone)]
-pub(super) struct RepositoryObject {
+pub(crate) struct RepositoryObject {
     /// Its tag counts for nothing.
     pub(super) reference: Reference,
     pub(super) reach: Arc<Options>,
+}
+
+impl RepositoryObject {
+    /// Returns the endpoint of all of its images; `None` when it is reached by options of its own.
+    pub(crate) fn images(&self) -> Option<String> {
+        (*self.reach == Options::default()).then(|| format!("{}:*", self.reference.locator()))
+    }
 }
 
 impl Object for RepositoryObject {

@@ -1,0 +1,83 @@
+//! `ctr namespaces`.
+
+use super::parse::Parsed;
+use super::source::{Map, call, labels, sequence, text};
+use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, listed, script, switch};
+use super::{Result, Step};
+
+const GROUP: &str = "namespaces";
+
+fn create(p: &Parsed) -> Result<Vec<Step>> {
+    let mut arguments = vec![p.text(0)];
+    let pairs = &p.args()[1..];
+    if !pairs.is_empty() {
+        arguments.push(labels(pairs));
+    }
+    script(call("namespaces::create", &arguments, &Map::default()))
+}
+
+fn list(p: &Parsed) -> Result<Vec<Step>> {
+    listed(p, "namespaces()", "n", "name")
+}
+
+fn label(p: &Parsed) -> Result<Vec<Step>> {
+    script(format!("namespace({}).label({})", p.text(0), p.labels(1)?))
+}
+
+fn remove(p: &Parsed) -> Result<Vec<Step>> {
+    let calls: Vec<String> =
+        p.args().iter().map(|name| call("namespaces::delete", &[text(name)], &Map::default())).collect();
+    script(sequence(&calls))
+}
+
+/// The commands.
+pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        group: GROUP,
+        names: &["list", "ls"],
+        id: "N1",
+        usage: "[--quiet]",
+        flags: &[&[QUIET]],
+        make: list,
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["create", "c"],
+        id: "N2",
+        usage: "NAME [KEY=VALUE…]",
+        count: (1, ANY),
+        sample: &["shop", "team=core"],
+        parity: &[""],
+        make: create,
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["label"],
+        id: "N3",
+        usage: "NAME KEY=VALUE…",
+        count: (1, ANY),
+        sample: &["shop", "team=core"],
+        parity: &[""],
+        make: label,
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["remove", "rm"],
+        id: "N4",
+        usage: "NAME…",
+        count: (1, ANY),
+        sample: &["shop"],
+        flags: &[&[switch(
+            "cgroup",
+            Tier::C,
+            Form::Refused("remove the empty folder of the namespace below /sys/fs/cgroup: rmdir /sys/fs/cgroup/NAME"),
+        )
+        .or("c")]],
+        parity: &[""],
+        make: remove,
+        ..COMMAND
+    },
+];

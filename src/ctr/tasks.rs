@@ -1,0 +1,217 @@
+//! `ctr tasks`.
+
+use super::parse::Parsed;
+use super::source::{Map, array, call, one_or_array, sequence, text};
+use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, one, option, script, switch};
+use super::{Result, Step};
+
+const GROUP: &str = "tasks";
+const A: Tier = Tier::A;
+const B: Tier = Tier::B;
+const C: Tier = Tier::C;
+
+fn start(p: &Parsed) -> Result<Vec<Step>> {
+    let mut options = p.options()?;
+    if p.has("null-io") {
+        options.set("log_uri", text("null"));
+    }
+    let start = call("start", &[p.text(0)], &options);
+    // Only what goes to a log of its own can be followed.
+    if p.has("detach") || p.has("null-io") || p.value("log-uri").is_some() {
+        return script(start);
+    }
+    let id = p.text(0);
+    script(sequence(&[start, format!("logs({id}, #{{ follow: true }})"), format!("wait({id})")]))
+}
+
+fn list(p: &Parsed) -> Result<Vec<Step>> {
+    listed(p, "tasks()", "t", "id")
+}
+
+fn exec(p: &Parsed) -> Result<Vec<Step>> {
+    let command = &p.args()[1..];
+    if p.has("tty") && !p.has("detach") {
+        let owned = |name: &str| p.value(name).map(str::to_owned);
+        return Ok(vec![Step::Exec {
+            id: p.args()[0].clone(),
+            command: command.to_vec(),
+            exec_id: owned("exec-id"),
+            cwd: owned("cwd"),
+            user: owned("user"),
+        }]);
+    }
+    let mut options = p.options()?;
+    if p.has("tty") {
+        options.set("tty", "true");
+    }
+    script(call("exec", &[p.text(0), array(command)], &options))
+}
+
+fn kill(p: &Parsed) -> Result<Vec<Step>> {
+    let options = p.options()?;
+    let mut arguments = vec![p.text(0)];
+    match p.value("signal") {
+        Some(signal) => arguments.push(text(signal)),
+        None if options.is_empty() => {}
+        None => arguments.push("()".into()),
+    }
+    script(call("kill", &arguments, &options))
+}
+
+fn delete(p: &Parsed) -> Result<Vec<Step>> {
+    let mut options = Map::default();
+    if p.value("exec-id").is_none() {
+        options.set("task", "true");
+    }
+    options.extend(p.options()?);
+    script(call("delete", &[one_or_array(p.args())], &options))
+}
+
+fn attach(p: &Parsed) -> Result<Vec<Step>> {
+    script(format!("container({}).attach()", p.text(0)))
+}
+
+fn plain(name: &str, p: &Parsed) -> Result<Vec<Step>> {
+    script(call(name, &[p.text(0)], &Map::default()))
+}
+
+fn metrics(p: &Parsed) -> Result<Vec<Step>> {
+    let metrics = format!("metrics({})", p.text(0));
+    script(if p.value("format") == Some("json") { format!("print(to_json({metrics}))") } else { metrics })
+}
+
+/// The commands.
+pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        group: GROUP,
+        names: &["start"],
+        id: "T1",
+        usage: "[FLAGS] CONTAINER",
+        count: (1, 1),
+        sample: &["web"],
+        flags: &[&[
+            switch("detach", A, Form::Own).or("d"),
+            switch("null-io", B, Form::Own),
+            one("log-uri", "file:///var/log/web.log", A, option(Value::Text)),
+            one("pid-file", "web.pid", A, option(Value::Text)),
+            one("fifo-dir", "/run/fifos", C, option(Value::Text)),
+            switch("no-pivot", C, Form::Refused("make the container so: create(ID, IMAGE, #{ no_pivot: true })")),
+        ]],
+        parity: &["", "--detach", "--pid-file"],
+        make: start,
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["list", "ls"],
+        id: "T2",
+        usage: "[--quiet]",
+        flags: &[&[QUIET]],
+        parity: &["--quiet"],
+        make: list,
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["exec"],
+        id: "T3",
+        usage: "[FLAGS] CONTAINER COMMAND [ARGUMENT…]",
+        count: (2, ANY),
+        verbatim: true,
+        sample: &["web", "ls", "-l"],
+        flags: &[&[
+            one("exec-id", "look", A, option(Value::Text)),
+            switch("tty", A, Form::Own).or("t"),
+            switch("detach", A, option(Value::Switch)).or("d"),
+            one("cwd", "/srv", A, option(Value::Text)),
+            one("user", "1000", A, option(Value::Text)),
+            one("log-uri", "file:///var/log/look.log", B, option(Value::Text)),
+            one("fifo-dir", "/run/fifos", C, option(Value::Text)),
+        ]],
+        parity: &["", "--exec-id", "--cwd", "--user"],
+        make: exec,
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["kill"],
+        id: "T4",
+        usage: "[--signal SIGNAL] [--all] CONTAINER",
+        count: (1, 1),
+        sample: &["web"],
+        flags: &[&[
+            one("signal", "SIGKILL", A, Form::Own).or("s"),
+            switch("all", A, option(Value::Switch)).or("a"),
+            one("exec-id", "look", A, option(Value::Text)),
+        ]],
+        parity: &["--signal", "--all"],
+        make: kill,
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["delete", "del", "remove", "rm"],
+        id: "T5",
+        usage: "[--force] CONTAINER…",
+        count: (1, ANY),
+        sample: &["web"],
+        flags: &[&[switch("force", A, option(Value::Switch)).or("f"), one("exec-id", "look", A, option(Value::Text))]],
+        parity: &["", "--force"],
+        make: delete,
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["attach"],
+        id: "T6",
+        tier: B,
+        usage: "CONTAINER",
+        count: (1, 1),
+        sample: &["web"],
+        make: attach,
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["pause"],
+        id: "T7",
+        usage: "CONTAINER",
+        count: (1, 1),
+        sample: &["web"],
+        parity: &[""],
+        make: |p| plain("pause", p),
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["resume"],
+        id: "T7b",
+        usage: "CONTAINER",
+        count: (1, 1),
+        sample: &["web"],
+        parity: &[""],
+        make: |p| plain("resume", p),
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["ps"],
+        id: "T8",
+        usage: "CONTAINER",
+        count: (1, 1),
+        sample: &["web"],
+        make: |p| plain("ps", p),
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["metrics", "metric"],
+        id: "T9",
+        usage: "[--format table|json] CONTAINER",
+        count: (1, 1),
+        sample: &["web"],
+        flags: &[&[one("format", "json", A, Form::Own)]],
+        make: metrics,
+        ..COMMAND
+    },
+];

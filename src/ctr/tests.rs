@@ -1,0 +1,238 @@
+//! Lines and what they become.
+
+use super::*;
+use crate::kind::Failure;
+
+fn steps(line: &str) -> Steps {
+    let words = shlex::split(line).unwrap();
+    match translate(&words) {
+        Ok(Line::Steps(steps)) => steps,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn is(line: &str, code: &str) {
+    assert_eq!(steps(line).text(), code, "{line}");
+}
+
+#[track_caller]
+fn fails(line: &str, message: &str, hint: &str) {
+    let words = shlex::split(line).unwrap();
+    let error = translate(&words).unwrap_err();
+    assert_eq!(error.to_string(), message, "{line}");
+    assert_eq!(error.hint().unwrap_or_default(), hint, "{line}");
+}
+
+#[test]
+fn lines_are_what_a_user_would_write() {
+    is("images pull docker.io/library/nginx:1", "pull(\"docker.io/library/nginx:1\")");
+    is(
+        "i pull --platform linux/arm64 --label a=b --label io.x/y=1 nginx",
+        "pull(\"nginx\", #{ label: #{ a: \"b\", \"io.x/y\": \"1\" }, platform: \"linux/arm64\" })",
+    );
+    is(
+        "images pull --platform=linux/arm64 --platform linux/amd64 a",
+        "pull(\"a\", #{ platform: [\"linux/arm64\", \"linux/amd64\"] })",
+    );
+    is("image ls", "images()");
+    is("images list name~=a name~=b", "images([\"name~=a\", \"name~=b\"])");
+    is("i ls -q", "for i in images() { print(i.name) }");
+    is("images push harbor.example/a:1 busybox", "push(\"harbor.example/a:1\", \"busybox\")");
+    is("images push -k harbor.example/a:1", "push(\"harbor.example/a:1\", #{ skip_verify: true })");
+    is(
+        "images push --platform linux/amd64 --platform linux/arm64 a/b:1 c",
+        "copy(\"containerd:c\", \"a/b:1\", #{ platforms: [\"linux/amd64\", \"linux/arm64\"] })",
+    );
+    is("images tag --force a b c", "tag(\"a\", \"b\", #{ force: true }); tag(\"a\", \"c\", #{ force: true })");
+    is("images rm --sync a b", "delete_images([\"a\", \"b\"], #{ wait: true })");
+    is("images import --no-unpack --base-name x/y a.tar", "load(\"a.tar\", #{ name: \"x/y\", unpack: false })");
+    is("images export out.tar a b", "save([\"a\", \"b\"], \"out.tar\")");
+    is("images check --snapshotter native", "check((), #{ snapshotter: \"native\" })");
+    is("images label a team=core old=", "image(\"a\").label(#{ team: \"core\", old: \"\" })");
+    is("images prune --all", "prune()");
+    is("c info --spec web", "container(\"web\").spec");
+    is("c rm --keep-snapshot a b", "delete([\"a\", \"b\"], #{ keep_snapshot: true })");
+    is("t exec --exec-id x --user 1000 web ls -l --color", {
+        "exec(\"web\", [\"ls\", \"-l\", \"--color\"], #{ exec_id: \"x\", user: \"1000\" })"
+    });
+    is("t rm -f web", "delete(\"web\", #{ task: true, force: true })");
+    is("t rm --exec-id look web", "delete(\"web\", #{ exec_id: \"look\" })");
+    is("content prune references", "content::prune_references(#{ wait: true })");
+    is("content ingest --expected-size 5 up", {
+        "content::ingest(#{ path: \"/dev/stdin\" }, #{ ref: \"up\", expected_size: 5 })"
+    });
+    is("leases create --id x -x 1h team=core", {
+        "leases::create(#{ id: \"x\", expires: \"1h\", labels: #{ team: \"core\" } })"
+    });
+    is("t kill -s SIGHUP web", "kill(\"web\", \"SIGHUP\")");
+    is("t kill --all web", "kill(\"web\", (), #{ all: true })");
+    is("t start -d web", "start(\"web\")");
+    is("t start web", "start(\"web\"); logs(\"web\", #{ follow: true }); wait(\"web\")");
+    is("t metrics --format json web", "print(to_json(metrics(\"web\")))");
+    is("ns create shop team=core", "namespaces::create(\"shop\", #{ team: \"core\" })");
+    is("ns rm a b", "namespaces::delete(\"a\"); namespaces::delete(\"b\")");
+    is("ns label shop team=", "namespace(\"shop\").label(#{ team: \"\" })");
+    is("snapshots --snapshotter native rm a", "snapshots::delete(\"a\", #{ snapshotter: \"native\" })");
+    is("plugins ls -d", "print(to_yaml(plugins()))");
+    is("events", "on(|e| print(e))");
+    is("version", "version()");
+}
+
+#[test]
+fn a_container_takes_all_that_follows_its_id() {
+    is(
+        "run -d --memory-limit 67108864 --cpus 1.5 --env B=1 --env A=2 --env-file e img id sh -c 'exit 1' -- --rm",
+        "run(\"img\", #{ id: \"id\", env: #{ B: \"1\", A: \"2\" }, env_file: \"e\", memory_limit: \"64MiB\", detach: true, cpus: 1.5, \
+         command: [\"sh\", \"-c\", \"exit 1\", \"--\", \"--rm\"] })",
+    );
+    is("c create --cpu-quota -1 --memory-limit 0 img id", "create(\"id\", \"img\")");
+    is("run --config c.json id", "run(\"/\", #{ id: \"id\", config: \"c.json\", rootfs: true })");
+    is("run --null-io -d img id", "run(\"img\", #{ id: \"id\", detach: true, log_uri: \"null\" })");
+}
+
+#[test]
+fn a_terminal_is_given_to_what_wants_one() {
+    is(
+        "run --rm -t img id sh",
+        "create(\"id\", \"img\", #{ command: [\"sh\"], tty: true })\n:start id\ndelete(\"id\")",
+    );
+    is("run -t img id", "create(\"id\", \"img\", #{ tty: true })\n:start id");
+    is("t exec -t --exec-id x web sh -c 'a b'", ":exec web sh -c 'a b'");
+    let Step::Exec { exec_id, .. } = &steps("t exec -t --exec-id x web sh").steps[0] else { panic!() };
+    assert_eq!(exec_id.as_deref(), Some("x"));
+}
+
+#[test]
+fn flags_are_read_as_ctr_reads_them() {
+    is("images rm a --sync b", "delete_images([\"a\", \"b\"], #{ wait: true })");
+    is("images rm --sync=false a", "delete_images(\"a\")");
+    is("images rm -sync=true a", "delete_images(\"a\", #{ wait: true })");
+    is("images rm --sync false", "delete_images(\"false\", #{ wait: true })");
+    is("images rm -- --sync", "delete_images(\"--sync\")");
+    is("images pull --snapshotter one --snapshotter two a", "pull(\"a\", #{ snapshotter: \"two\" })");
+    is("-n k8s.io images ls", "namespace(\"k8s.io\"); images()");
+    is("--namespace=k8s.io t exec -t web sh", "namespace(\"k8s.io\")\n:exec web sh");
+    let globals = steps("--debug -a /run/x.sock --timeout 1m30s --connect-timeout 0 version").globals;
+    assert_eq!(
+        globals,
+        Globals {
+            address: Some("/run/x.sock".into()),
+            timeout: Some(Duration::from_secs(90)),
+            connect_timeout: Some(Duration::ZERO),
+            debug: true,
+        }
+    );
+}
+
+#[test]
+fn mistakes_are_named_with_the_nearest_name() {
+    fails("imges ls", "ctr has no command imges", "did you mean images?");
+    fails("images pul a", "ctr images has no command pul", "did you mean pull?");
+    fails("images pull --platfrom x a", "ctr images pull has no flag --platfrom", "did you mean --platform?");
+    fails("images rm -abc a", "ctr images delete has no flag -abc", "there is --sync");
+    fails(
+        "images ls -n k8s.io",
+        "ctr images list has no flag -n",
+        "--namespace stands earlier: ctr --namespace VALUE images list",
+    );
+    fails(
+        "snapshots ls --snapshotter native",
+        "ctr snapshots list has no flag --snapshotter",
+        "--snapshotter stands earlier: ctr snapshots --snapshotter VALUE list",
+    );
+    fails(
+        "images pull --platform",
+        "ctr images pull --platform needs a value",
+        "write --platform VALUE or --platform=VALUE",
+    );
+    fails("images rm --sync=maybe a", "ctr images delete --sync maybe is neither true nor false", "");
+    fails("run --memory-limit 64M a b", "ctr run --memory-limit 64M is not a number of bytes", "");
+    fails("--timeout soon version", "ctr --timeout soon is not a duration such as 10s or 1m30s", "");
+    fails("images pull", "ctr images pull has too few arguments", "it is used as ctr images pull [FLAGS] IMAGE");
+    fails("images prune", "ctr images prune does nothing without --all", "it is used as ctr images prune --all");
+    fails(
+        "run img --rm id",
+        "ctr run takes its flags before its first argument, and --rm stands behind it",
+        "it is used as ctr run [FLAGS] IMAGE CONTAINER [COMMAND [ARGUMENT…]], or --config FILE CONTAINER",
+    );
+    assert_eq!(translate(&["images"]).unwrap_err().to_string(), "ctr images needs a command");
+    let refused = translate(&["run", "--rdt-class", "gold", "a", "b"]).unwrap_err();
+    assert_eq!(refused.to_string(), "ctrsh does not do ctr run --rdt-class");
+    assert!(refused.hint().unwrap().contains("--config"));
+}
+
+#[test]
+fn what_is_done_another_way_is_said() {
+    let steps = steps("images pull --local --http-dump --local=true a");
+    assert_eq!(steps.text(), "pull(\"a\")");
+    assert_eq!(steps.notes.len(), 2, "{:?}", steps.notes);
+    assert!(steps.notes[0].starts_with("--local: there is one way"));
+}
+
+#[test]
+fn a_password_is_no_part_of_the_text() {
+    let steps = steps("images pull --user ann:se:cret harbor.example/a:1");
+    assert_eq!(steps.text(), "pull(\"harbor.example/a:1\", #{ user: \"ann\" })");
+    assert_eq!(steps.secret.as_deref(), Some("se:cret"));
+    assert!(!steps.notes.join(" ").contains("se:cret"));
+    assert_eq!(self::steps("images pull -u ann a").secret, None);
+    let token = self::steps("images pull --refresh T a");
+    assert_eq!((token.text().as_str(), token.secret.as_deref()), ("pull(\"a\", #{ user: \"<token>\" })", Some("T")));
+    assert!(holds_secret("images pull -u a:b c") && holds_secret("images pull --user=a:b --nope c"));
+    assert!(!holds_secret("run --user 1:1 a b") && !holds_secret("images ls"));
+}
+
+#[test]
+fn help_is_made_of_the_table() {
+    for (words, part) in [
+        (&["--help"][..], "images pull"),
+        (&[], "--namespace, -n"),
+        (&["images", "--help"], "images pull"),
+        (&["images", "pull", "--help"], "--platform"),
+        (&["images", "pull", "-h"], "pull(\"docker.io/library/busybox:latest\")"),
+        (&["help"], "snapshots tree"),
+        (&["--version"], "2.1"),
+    ] {
+        match translate(words).unwrap() {
+            Line::Help(text) => assert!(text.contains(part), "{words:?}\n{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_row_is_a_line_that_can_be_read() {
+    let mut names = std::collections::HashSet::new();
+    for row in rows() {
+        assert!(names.insert(row.name()), "{} is twice in the table", row.name());
+        match translate(&row.line()) {
+            Ok(Line::Steps(steps)) => assert!(!steps.steps.is_empty(), "{}", row.name()),
+            Ok(Line::Help(_)) => panic!("{}", row.name()),
+            Err(Error::Refused { .. }) => assert_eq!(row.tier(), Tier::C, "{} has no form", row.name()),
+            Err(error) => panic!("{}: {error}", row.name()),
+        }
+        for flag in row.command.parity {
+            assert!(
+                flag.is_empty() || row.command.flags().any(|other| other.written() == *flag),
+                "{} {flag}",
+                row.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn no_command_has_a_flag_or_name_twice() {
+    for command in commands() {
+        let flags: Vec<&Flag> = command.flags.iter().copied().flatten().collect();
+        for (i, flag) in flags.iter().enumerate() {
+            let clash = flags[..i].iter().find(|other| other.is(flag.name) || other.is(flag.alias));
+            assert!(clash.is_none(), "{} {}", command.path(), flag.name);
+        }
+        let others = commands().filter(|other| other.group == command.group && !std::ptr::eq(*other, command));
+        for other in others {
+            assert!(command.names.iter().all(|name| !other.names.contains(name)), "{}", command.path());
+        }
+    }
+}

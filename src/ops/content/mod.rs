@@ -1,0 +1,32 @@
+//! Content: blobs by their digest, below images.
+
+mod delete;
+mod fetch;
+mod file;
+mod ingest;
+mod ingests;
+mod label;
+mod list;
+mod prune;
+mod push;
+mod read;
+
+pub use delete::Delete;
+pub use fetch::{FetchBlobs, blobs, object};
+pub use ingest::{Ingest, IngestOptions, Source};
+pub use ingests::{Abort, active};
+pub use label::Label;
+pub use list::{info, list};
+pub use prune::{PruneReferences, Pruned};
+pub use push::PushObject;
+pub use read::{MAX_READ, Save, bytes};
+
+use crate::containerd::content::Info;
+use crate::ops::{Context, Effect};
+
+/// The label that keeps content until it is deleted (containerd docs/garbage-collection.md).
+const ROOT: &str = "containerd.io/gc.root";
+
+fn exists(ctx: &Context, info: &Info) -> Effect {
+    Effect::exists(&ctx.place_name(), info.digest.as_str(), info.clone())
+}

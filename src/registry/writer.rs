@@ -1,0 +1,316 @@
+//! Writing a blob: its bytes on their way up, in one request or in pieces.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::answer::Answer;
+use super::session::Done;
+use super::transport::Body;
+use super::uploads::{PIECE, Upload, location, received};
+use super::{Error, Result};
+use crate::grant::Refused;
+use crate::kind::{BoxFailure, Failure, Kind};
+use crate::oci::Descriptor;
+use crate::oci::store::BlobWriter;
+
+/// How many chunks wait between the reader and the connection.
+const QUEUE: usize = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// One PUT for all.
+    Whole,
+    /// A PATCH for each piece of this length.
+    Pieces(u64),
+}
+
+/// One blob on its way up.
+#[derive(Debug)]
+pub struct Writer {
+    upload: Option<Upload>,
+    descriptor: Descriptor,
+    /// How many bytes the registry has confirmed.
+    acknowledged: u64,
+    /// How many bytes were taken from the source.
+    taken: u64,
+    mode: Mode,
+    running: Option<Running>,
+}
+
+/// A request whose body is being fed.
+#[derive(Debug)]
+pub(super) struct Running {
+    feed: Option<mpsc::Sender<Bytes>>,
+    task: JoinHandle<Result<Done>>,
+    /// How many bytes of its body are missing.
+    missing: u64,
+    length: u64,
+}
+
+impl Running {
+    /// Waits for the answer to what was sent whole; of what was not, there is none to wait for.
+    pub(super) async fn end(mut self, within: Duration) -> Option<Done> {
+        if self.missing > 0 {
+            return None;
+        }
+        self.feed = None;
+        tokio::time::timeout(within, &mut self.task).await.ok()?.ok()?.ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Writer {
+    /// Goes on with an upload of which the registry has so many bytes.
+    pub(super) fn new(upload: Upload, descriptor: &Descriptor, has: u64, mode: Mode) -> Self {
+        Self {
+            upload: Some(upload),
+            descriptor: descriptor.clone(),
+            acknowledged: has,
+            taken: has,
+            mode,
+            running: None,
+        }
+    }
+
+    fn subject(&self, upload: &Upload) -> String {
+        upload.repository.named(self.descriptor.digest.as_str())
+    }
+
+    fn upload(&self) -> Result<&Upload> {
+        // Taken only by `commit` and `close`, which consume the writer.
+        self.upload.as_ref().ok_or(Error::Refused(Refused::Cancelled))
+    }
+
+    /// Starts the next request.
+    fn start(&mut self) -> Result<()> {
+        let left = self.descriptor.size - self.taken;
+        let (length, upload) = match self.mode {
+            Mode::Whole => (left, self.upload()?),
+            Mode::Pieces(piece) => (left.min(piece), self.upload()?),
+        };
+        let (feed, fed) = mpsc::channel(QUEUE);
+        let upload = upload.clone();
+        let (method, url, range) = match self.mode {
+            Mode::Whole => (Method::PUT, upload.closing(&self.descriptor.digest), None),
+            Mode::Pieces(_) => {
+                (Method::PATCH, upload.place.url.clone(), Some((self.taken, (self.taken + length).saturating_sub(1))))
+            }
+        };
+        let task = tokio::spawn(async move {
+            let stream = ReceiverStream::new(fed).map(Ok::<Bytes, std::convert::Infallible>);
+            let mut call = upload.call(method, url);
+            call.headers = body_headers(length, range);
+            call.body = Body::Stream(Some(reqwest::Body::wrap_stream(stream)));
+            upload.repository.send(call).await
+        });
+        self.running = Some(Running { feed: Some(feed), task, missing: length, length });
+        Ok(())
+    }
+
+    async fn take(&mut self, mut bytes: Bytes) -> Result<()> {
+        let length = bytes.len() as u64;
+        if self.taken + length > self.descriptor.size {
+            let subject = self.subject(self.upload()?);
+            let actual = self.taken + length;
+            return Err(Error::Length { subject, expected: self.descriptor.size, actual });
+        }
+        while !bytes.is_empty() {
+            if self.running.is_none() {
+                self.start()?;
+            }
+            let Some(running) = &mut self.running else { break };
+            let part = bytes.split_to(usize::try_from(running.missing).map_or(bytes.len(), |m| m.min(bytes.len())));
+            let sent = part.len() as u64;
+            self.feed(part).await?;
+            self.taken += sent;
+            if let Some(running) = &mut self.running {
+                running.missing -= sent;
+                if running.missing == 0 {
+                    running.feed = None;
+                    if self.mode != Mode::Whole {
+                        self.finish_piece().await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands bytes to the running request; fails with what the registry said if it has ended.
+    async fn feed(&mut self, part: Bytes) -> Result<()> {
+        let upload = self.upload()?;
+        let stall = upload.repository.session.shared.config.timeouts.stall;
+        let cancel = upload.repository.session.grant.cancel().clone();
+        let Some(feed) = self.running.as_ref().and_then(|running| running.feed.clone()) else { return Ok(()) };
+        match cancel.run_until_cancelled(tokio::time::timeout(stall, feed.send(part))).await {
+            None => Err(Error::Refused(Refused::Cancelled)),
+            Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(_))) => Err(self.answer().await.err().unwrap_or_else(|| self.too_early())),
+            Some(Err(_)) => Err(self.silent(stall)),
+        }
+    }
+
+    fn too_early(&self) -> Error {
+        Error::Length {
+            subject: self.descriptor.digest.to_string(),
+            expected: self.descriptor.size,
+            actual: self.taken,
+        }
+    }
+
+    fn silent(&self, after: Duration) -> Error {
+        let host = self.upload.as_ref().map(|u| u.place.url.origin().ascii_serialization()).unwrap_or_default();
+        Error::Silent { action: format!("upload of {}", self.descriptor.digest), host, after }
+    }
+
+    /// Waits for the running request's answer.
+    async fn answer(&mut self) -> Result<Done> {
+        let timeouts = self.upload()?.repository.session.shared.config.timeouts;
+        let limit = if self.mode == Mode::Whole { timeouts.commit } else { timeouts.header };
+        let Some(running) = &mut self.running else { return Err(self.too_early()) };
+        running.feed = None;
+        let answer = tokio::time::timeout(limit, &mut running.task).await;
+        // Not before: dropped in the middle, the upload is ended with what is answered.
+        self.running = None;
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Error::Refused(Refused::Cancelled)),
+            Err(_) => Err(self.silent(limit)),
+        };
+        answer.map_err(|error| self.in_pieces_next(error))
+    }
+
+    /// Notes that the registry wants smaller requests, if that is what it said.
+    fn in_pieces_next(&self, error: Error) -> Error {
+        match error {
+            Error::Answer(answer) if answer.status == StatusCode::PAYLOAD_TOO_LARGE => {
+                let Some(upload) = &self.upload else { return Error::Answer(answer) };
+                let smaller = match self.mode {
+                    Mode::Whole => PIECE,
+                    Mode::Pieces(piece) => piece / 2,
+                };
+                let another_way = smaller >= upload.shortest.max(1 << 20);
+                if another_way {
+                    upload.repository.session.shared.set_piece(upload.repository.registry(), smaller);
+                }
+                Error::Answer(Box::new(Answer { another_way, ..*answer }))
+            }
+            other => other,
+        }
+    }
+
+    async fn finish_piece(&mut self) -> Result<()> {
+        let length = self.running.as_ref().map_or(0, |running| running.length);
+        let done = self.answer().await?;
+        let place = location(&done)?;
+        let has = if done.reply.headers().contains_key("range") { received(&done) } else { self.acknowledged + length };
+        if has != self.acknowledged + length && length > 1 {
+            return Err(done
+                .reply
+                .nonsense(format!("it has {has} bytes after {} were sent", self.acknowledged + length)));
+        }
+        self.acknowledged += length;
+        if let Some(upload) = &mut self.upload {
+            upload.place = place;
+        }
+        Ok(())
+    }
+
+    async fn close_upload(&mut self) -> Result<()> {
+        if self.taken != self.descriptor.size {
+            return Err(Error::Length {
+                subject: self.subject(self.upload()?),
+                expected: self.descriptor.size,
+                actual: self.taken,
+            });
+        }
+        if self.mode == Mode::Whole {
+            if self.running.is_none() {
+                // An empty blob: nothing was ever fed.
+                self.start()?;
+            }
+            return self.answer().await.map(drop);
+        }
+        let upload = self.upload()?;
+        let mut call = upload.call(Method::PUT, upload.closing(&self.descriptor.digest));
+        call.headers = body_headers(0, None);
+        call.commits = true;
+        upload.repository.send(call).await.map(drop)
+    }
+
+    /// Makes a blob of what was sent, and finds out whether it is one when the answer was lost.
+    async fn settle(&mut self) -> Result<()> {
+        let Err(error) = self.close_upload().await else { return Ok(()) };
+        let repository = self.upload()?.repository.clone();
+        let unclear = error.retryable() || error.kind() == Kind::NotFound;
+        if unclear && repository.has_blob(&self.descriptor.digest).await.unwrap_or(false) {
+            return Ok(());
+        }
+        Err(error)
+    }
+}
+
+fn body_headers(length: u64, range: Option<(u64, u64)>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    // Without the unit, unlike RFC 9110 (distribution-spec, Pushing a blob in chunks).
+    if let Some(range) = range.and_then(|(first, last)| HeaderValue::from_str(&format!("{first}-{last}")).ok()) {
+        headers.insert(CONTENT_RANGE, range);
+    }
+    headers
+}
+
+#[async_trait]
+impl BlobWriter for Writer {
+    fn offset(&self) -> u64 {
+        self.acknowledged
+    }
+
+    async fn write(&mut self, bytes: Bytes) -> std::result::Result<(), BoxFailure> {
+        Ok(self.take(bytes).await?)
+    }
+
+    async fn commit(mut self: Box<Self>) -> std::result::Result<(), BoxFailure> {
+        self.settle().await?;
+        if let Some(upload) = self.upload.take() {
+            let repository = &upload.repository;
+            repository.session.shared.presence.note(repository.registry(), repository.name(), &self.descriptor.digest);
+        }
+        Ok(())
+    }
+
+    async fn close(mut self: Box<Self>, discard: bool) -> std::result::Result<(), BoxFailure> {
+        self.running = None;
+        let Some(upload) = self.upload.take() else { return Ok(()) };
+        if discard || self.acknowledged == 0 {
+            upload.abandon().await;
+        } else {
+            upload.repository.session.shared.interrupted.keep(&self.descriptor.digest, upload.clone());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    /// Takes the upload back when the copy was stopped in the middle.
+    fn drop(&mut self) {
+        let running = self.running.take();
+        if let (Some(upload), Ok(_)) = (self.upload.take(), tokio::runtime::Handle::try_current()) {
+            upload.repository.session.shared.endings.clone().spawn(upload.end(running));
+        }
+    }
+}

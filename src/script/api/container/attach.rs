@@ -1,0 +1,106 @@
+//! Connecting the user's terminal with a container, and writing down the state of one.
+
+use super::ContainerObject;
+use crate::grant::Access;
+use crate::ops::Context;
+use crate::ops::container::{self, DetachKeys, Parted};
+use crate::ops::task::Checkpoint;
+use crate::script::call::Call;
+use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
+use crate::script::error::Result;
+use crate::script::options::Options;
+use crate::script::value::Name;
+
+pub(super) const DETACH_KEYS: Opt =
+    Opt::new("detach_keys", "string", "The keys that leave its terminal; `\"\"` for none. Default `ctrl-p,ctrl-q`.");
+
+const ATTACH_OPTIONS: &[Opt] =
+    &[Opt::new("exec_id", "string", "The executed process. Default: the container's first one."), DETACH_KEYS];
+
+/// Reads the keys that leave a terminal.
+pub(super) fn detach_keys(options: &Options) -> Result<DetachKeys> {
+    Ok(options.string("detach_keys")?.map(|text| text.parse()).transpose()?.unwrap_or_default())
+}
+
+const ATTACH: Spec = Spec {
+    name: "attach",
+    on: On::Node,
+    params: &[Param::of("id", Names::Container)],
+    options: ATTACH_OPTIONS,
+    access: Access::Run,
+    doc: "Connects the terminal that ctrsh runs in with a running container, until that ends or the keys `detach_keys` are pressed.\n\nReturns its exit status, or `()` when it was left. The task is not deleted. What can be attached to is a process with FIFOs: a container with `tty` that was started or run with `detach`, one with `fifo_dir`, or one that ctr started and left. One whose output goes to a log or nowhere, or whose FIFOs another process reads, is refused by name. While nobody is attached, a process that writes more than its FIFO holds (64 KiB) waits. A terminal that is left is held open by a small process of ctrsh that ends with it. What has no terminal is left by Ctrl-C.",
+    examples: &[Example::gives(
+        "run(\"busybox\", #{ id: \"attached\", detach: true, command: [\"sleep\", \"60\"] }); let why = \"conflict\"; try { attach(\"attached\") } catch (e) { why = e.kind } delete(\"attached\", #{ force: true }); why",
+        "\"conflict\"",
+    )],
+};
+
+fn do_attach(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Result<Option<i64>> {
+    let exec_id = options.string("exec_id")?.unwrap_or_default();
+    let keys = detach_keys(options)?;
+    let session = call.session();
+    session.wait(ctx, container::attachable(ctx, id, &exec_id))?;
+    if ctx.is_dry_run() {
+        return Ok(None);
+    }
+    let Some(seat) = session.sink().seat() else {
+        return Err(call.argument("attach", "needs someone at a terminal; logs(id, #{ follow: true }) shows a log"));
+    };
+    let parted = session.wait(ctx, async { seat.sit(container::attach(ctx, id, &exec_id).await?, &keys).await })?;
+    Ok(match parted {
+        Parted::Ended(code) => Some(code.into()),
+        Parted::Left => None,
+    })
+}
+
+fn attach(call: &Call<'_>, id: Name, options: Options) -> Result<Option<i64>> {
+    do_attach(call, call.ctx(), &id.0, &options)
+}
+
+const CONTAINER_ATTACH: Spec = Spec {
+    name: "attach",
+    on: On::Method,
+    params: &[],
+    options: ATTACH_OPTIONS,
+    access: Access::Run,
+    doc: "Connects the terminal that ctrsh runs in with the running container, until that ends or the keys `detach_keys` are pressed.\n\nReturns its exit status, or `()` when it was left.",
+    examples: &[Example::gives(
+        "let c = run(\"busybox\", #{ id: \"attached-2\", detach: true, null_io: true, command: [\"sleep\", \"60\"] }); let why = \"conflict\"; try { c.attach() } catch (e) { why = e.kind } c.delete(#{ force: true }); why",
+        "\"conflict\"",
+    )],
+};
+
+fn container_attach(call: &Call<'_>, container: ContainerObject, options: Options) -> Result<Option<i64>> {
+    container.touch();
+    do_attach(call, &call.at(container.place()), container.id(), &options)
+}
+
+const CHECKPOINT_OPTIONS: &[Opt] = &[
+    Opt::new("exit", "bool", "Whether the container ends with that. Default false."),
+    Opt::new("work_path", "string", "A folder of the daemon's host for the log of CRIU."),
+];
+
+const CHECKPOINT: Spec = Spec {
+    name: "checkpoint",
+    on: On::Node,
+    params: &[Param::of("id", Names::Container), Param::of("image_path", Names::File)],
+    options: CHECKPOINT_OPTIONS,
+    access: Access::Host,
+    doc: "Writes the state of a container's processes to a folder of the daemon's host, as `ctr tasks checkpoint` does.\n\nIt is the runtime that does it, by CRIU, which has to be installed and to fit the kernel (`criu check`). When it fails the container runs on, the runtime's words are in the error, and the folder is not left. Writing checkpoints as images, and restoring, are not offered.",
+    examples: &[Example::gives(
+        "run(\"busybox\", #{ id: \"frozen\", detach: true, command: [\"sleep\", \"60\"] }); let c = container(\"frozen\"); try { checkpoint(\"frozen\", \"state\") } catch (e) { } let status = c.status; delete(\"frozen\", #{ force: true }); status",
+        "\"running\"",
+    )],
+};
+
+fn checkpoint(call: &Call<'_>, id: Name, image_path: String, options: Options) -> Result<()> {
+    let absolute = |path: String| call.ctx().settings().working_dir.join(path);
+    let work_path = options.string("work_path")?.map(absolute);
+    call.run(Checkpoint::new(&id.0, absolute(image_path), work_path, options.flag("exit")?))
+}
+
+pub(super) fn register(catalog: &mut Catalog) {
+    catalog.add(&ATTACH, attach);
+    catalog.add(&CONTAINER_ATTACH, container_attach);
+    catalog.add(&CHECKPOINT, checkpoint);
+}
