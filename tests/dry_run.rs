@@ -8,9 +8,8 @@ use ctrsh::grant::{Access, Allow};
 use ctrsh::kind::Kind as Failed;
 use libtest_mimic::Trial;
 
-use crate::examples::{prepare, run, turn};
+use crate::examples::{Ready, run, turn};
 use crate::harness::{Env, trial};
-use crate::ops::stage::Stage;
 
 pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
@@ -19,8 +18,8 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     ]
 }
 
-/// All that an example could change: the daemon's records and content, the registry, the files.
-fn state(stage: &Stage, registry: &str) -> Vec<String> {
+/// All that an example could change: the daemon's records and content, the registries, the files.
+fn state(Ready { stage, registry, harbor }: &Ready) -> Vec<String> {
     let ctr = |arguments: &[&str]| format!("{arguments:?} {}", without_ages(&stage.ctr(arguments)));
     let namespaces = stage.ctr(&["namespaces", "ls", "-q"]);
     let namespaces: BTreeSet<&str> =
@@ -39,6 +38,7 @@ fn state(stage: &Stage, registry: &str) -> Vec<String> {
         ctr(&["tasks", "ls"]),
         ctr(&["leases", "ls"]),
         format!("namespaces {namespaces:?}"),
+        format!("projects {:?}", harbor.projects()),
         format!("repositories {:?}", repositories.iter().filter(|name| name.starts_with(&prefix)).collect::<Vec<_>>()),
     ];
     files(&stage.folder, &mut state);
@@ -74,20 +74,14 @@ fn files(folder: &Path, state: &mut Vec<String>) {
 
 fn dry(env: &Env) {
     let _turn = turn();
-    let (stage, registry) = prepare(env);
-    let before = state(&stage, &registry);
+    let ready = Ready::new(env);
+    let before = state(&ready);
     let catalog = ctrsh::script::api::catalog();
     let mut changes = 0;
     for entry in catalog.entries() {
         for example in entry.spec.examples {
-            let ran = run(&stage, &registry, Allow::all(), true, example.code);
-            assert_eq!(
-                state(&stage, &registry),
-                before,
-                "a dry run of {} changed something:\n{}",
-                entry.path(),
-                example.code
-            );
+            let ran = run(&ready, Allow::all(), true, example.code);
+            assert_eq!(state(&ready), before, "a dry run of {} changed something:\n{}", entry.path(), example.code);
             if entry.spec.access != Access::Read {
                 changes += 1;
                 // A preview has to be good enough for the example to go on.
@@ -100,13 +94,13 @@ fn dry(env: &Env) {
 
 fn read_only(env: &Env) {
     let _turn = turn();
-    let (stage, registry) = prepare(env);
-    let before = state(&stage, &registry);
+    let ready = Ready::new(env);
+    let before = state(&ready);
     let catalog = ctrsh::script::api::catalog();
     let mut refused = 0;
     for entry in catalog.entries() {
         for example in entry.spec.examples {
-            let ran = run(&stage, &registry, Allow::of(&[Access::Read]), false, example.code);
+            let ran = run(&ready, Allow::of(&[Access::Read]), false, example.code);
             if entry.spec.access != Access::Read {
                 let report = ran.expect_err(example.code);
                 assert_eq!(report.error.kind, Failed::Denied, "{}: {report:?}", example.code);
@@ -114,6 +108,6 @@ fn read_only(env: &Env) {
             }
         }
     }
-    assert_eq!(state(&stage, &registry), before, "with read access alone something changed");
+    assert_eq!(state(&ready), before, "with read access alone something changed");
     assert!(refused > 25, "only {refused} were refused");
 }

@@ -9,6 +9,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::harness::harbor::{ADMIN, Harbor};
 use crate::harness::image::Kind;
 use crate::harness::{Env, trial};
 use crate::ops::stage::Stage;
@@ -60,8 +61,28 @@ pub fn prepare(env: &Env) -> (Stage, String) {
     (stage, registry)
 }
 
+/// All that an example may count on.
+pub struct Ready {
+    pub stage: Stage,
+    /// What `REGISTRY` stands for.
+    pub registry: String,
+    /// What `HARBOR` stands for.
+    pub harbor: Harbor,
+}
+
+impl Ready {
+    pub fn new(env: &Env) -> Self {
+        let (stage, registry) = prepare(env);
+        let harbor = Harbor::start(env);
+        std::fs::create_dir(stage.folder.join("docker")).unwrap();
+        std::fs::write(stage.folder.join("docker/config.json"), harbor.docker_config(ADMIN)).unwrap();
+        Self { stage, registry, harbor }
+    }
+}
+
 /// Runs an example's code.
-pub fn run(stage: &Stage, registry: &str, allow: Allow, dry: bool, code: &str) -> Result<Value, ctrsh::script::Report> {
+pub fn run(ready: &Ready, allow: Allow, dry: bool, code: &str) -> Result<Value, ctrsh::script::Report> {
+    let Ready { stage, registry, harbor } = ready;
     if code.contains("docker") {
         stage.env.engine();
     }
@@ -69,6 +90,7 @@ pub fn run(stage: &Stage, registry: &str, allow: Allow, dry: bool, code: &str) -
     let ctx = if dry { ctx.dry_run() } else { ctx };
     let mut interpreter = stage.interpreter(&ctx, Arc::new(Quiet));
     interpreter.set_constant("REGISTRY", registry);
+    interpreter.set_constant("HARBOR", &harbor.host());
     let evaluated = interpreter.run(code, None, CancellationToken::new())?;
     interpreter.json(&evaluated)
 }
@@ -76,8 +98,7 @@ pub fn run(stage: &Stage, registry: &str, allow: Allow, dry: bool, code: &str) -
 fn real(env: &Env, path: &str, examples: &[Example]) {
     for example in examples {
         let _turn = example.code.contains("namespaces::").then(turn);
-        let (stage, registry) = prepare(env);
-        let value = run(&stage, &registry, Allow::all(), false, example.code)
+        let value = run(&Ready::new(env), Allow::all(), false, example.code)
             .unwrap_or_else(|report| panic!("{path}: {}\n{report:?}", example.code));
         if let Some(gives) = example.gives {
             assert_eq!(value, serde_json::from_str::<Value>(gives).unwrap(), "{path}: {}", example.code);

@@ -2,13 +2,18 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::exit)]
 
 mod bad_input;
+mod conformance;
 mod containerd;
+mod ctr;
 mod docker;
 mod dry_run;
 mod examples;
+mod faults;
 mod harness;
 mod layout;
 mod ops;
+mod parity;
+mod pitfalls;
 mod readme;
 mod reference;
 mod registry;
@@ -28,17 +33,22 @@ fn main() {
     let env = Env::new();
     let mut trials = Vec::new();
     trials.extend(harness::self_check::trials(&env));
+    trials.extend(conformance::trials(&env));
     trials.extend(containerd::trials(&env));
     trials.extend(registry::trials(&env));
     trials.extend(sandbox::trials(&env));
     trials.extend(layout::trials(&env));
     trials.extend(docker::trials(&env));
     trials.extend(ops::trials(&env));
+    trials.extend(pitfalls::trials(&env));
+    trials.extend(faults::trials(&env));
     trials.extend(shell::trials(&env));
     trials.extend(bad_input::trials(&env));
     trials.extend(examples::trials(&env));
     trials.extend(dry_run::trials(&env));
     trials.extend(reference::trials());
+    trials.extend(ctr::trials(&env));
+    trials.extend(parity::trials(&env));
     trials.extend(readme::trials(&env));
     trials.extend(scripts::trials(&env));
     trials.extend(tidy::trials());

@@ -148,7 +148,7 @@ fn command_line(env: &Env, line: &str) {
     command
         .args(["-c", &line])
         .current_dir(stage.folder.join("work"))
-        .env("PATH", format!("{}:{}", bin.display(), crate::harness::env::PATH))
+        .env("PATH", format!("{}:{}", bin.display(), crate::harness::env::path()))
         .env("CONTAINERD_NAMESPACE", &stage.namespace)
         .env("CONTAINERD_SNAPSHOTTER", &stage.snapshotter);
     let wanted = remark.trim().strip_prefix("status ").map_or(0, |status| status.parse().unwrap());

@@ -9,9 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ctrsh::kind::{Failure, Kind as FailureKind};
-use ctrsh::sandbox::{Error, Options, RegistryOptions, Sandbox};
+use ctrsh::sandbox::{Error, RegistryOptions, Sandbox};
 use libtest_mimic::Trial;
 
+use crate::harness::env::sandbox_in;
 use crate::harness::leftovers::{mounts_with, processes_with};
 use crate::harness::output::Output;
 use crate::harness::{Env, Kind, trial};
@@ -37,7 +38,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
 /// Runs as the process that holds a sandbox: starts one, tells where, and ends as it is told to.
 pub fn hold(how: &str) {
     let base = std::env::var("TMPDIR").unwrap();
-    match Sandbox::start(&Options::new(base).with_registry(RegistryOptions::default())) {
+    match Sandbox::start(&sandbox_in(base).with_registry(RegistryOptions::default())) {
         Err(error) => eprintln!("{error}\n{}", error.hint().unwrap_or_default()),
         Ok(sandbox) => {
             let (socket, registry) = (sandbox.socket(), sandbox.registries()[0]);
@@ -164,7 +165,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 fn starts_and_leaves_nothing(env: &Env) {
     let base = env.new_folder("sandbox");
     // The fastest of three: the machine may be busy with other tests.
-    let options = Options::new(&base).with_registry(RegistryOptions::default());
+    let options = sandbox_in(&base).with_registry(RegistryOptions::default());
     let times = [(); 3].map(|()| {
         let begin = Instant::now();
         let sandbox = Sandbox::start(&options).unwrap();
@@ -202,7 +203,7 @@ fn a_killed_one_is_cleaned_by_the_next(env: &Env) {
     holder.child.wait().unwrap();
     wait_until("the death of containerd", || !is_alive(holder.containerd));
     assert!(traces.folder.exists() && traces.tasks.iter().all(|pid| is_alive(*pid)), "nothing to clean: {traces:?}");
-    let next = Sandbox::start(&Options::new(&base)).unwrap();
+    let next = Sandbox::start(&sandbox_in(&base)).unwrap();
     traces.assert_gone();
     let [stale] = next.stale() else { panic!("{:?}", next.stale()) };
     assert!(stale.error.is_none(), "{stale:?}");
@@ -232,7 +233,7 @@ fn the_snapshotter_fits_the_file_system(env: &Env) {
     for (options, snapshotter) in [(["tmpfs", "rw"], "overlayfs"), (["overlay", &options], "native")] {
         let [file_system, options] = options;
         Output::of(Command::new("mount").args(["-t", file_system, "-o", options, file_system]).arg(&base)).ok();
-        let sandbox = Sandbox::start(&Options::new(&base)).unwrap();
+        let sandbox = Sandbox::start(&sandbox_in(&base)).unwrap();
         let found = sandbox.snapshotter();
         sandbox.stop().unwrap();
         // Lazily: a process of another test may look at the folder just now.
@@ -245,7 +246,7 @@ fn files_behind_a_mount_survive(env: &Env) {
     let base = env.new_folder("sandbox");
     let precious = env.new_folder("precious");
     fs::write(precious.join("file"), "data").unwrap();
-    let sandbox = Sandbox::start(&Options::new(&base)).unwrap();
+    let sandbox = Sandbox::start(&sandbox_in(&base)).unwrap();
     let target = sandbox.folder().join("a folder");
     fs::create_dir(&target).unwrap();
     Output::of(Command::new("mount").arg("--bind").args([&precious, &target])).ok();
@@ -257,7 +258,7 @@ fn files_behind_a_mount_survive(env: &Env) {
 
 fn a_failed_start_leaves_nothing(env: &Env) {
     let base = env.new_folder("sandbox");
-    let mut options = Options::new(&base).with_registry(RegistryOptions::default());
+    let mut options = sandbox_in(&base).with_registry(RegistryOptions::default());
     options.config = "[this is no TOML".into();
     let error = Sandbox::start(&options).unwrap_err();
     assert!(matches!(&error, Error::Ended { log, .. } if log.contains("toml")), "{error:?}");
@@ -265,7 +266,7 @@ fn a_failed_start_leaves_nothing(env: &Env) {
 
     let mut broken = RegistryOptions::default();
     broken.tls = Some((base.join("missing.crt"), base.join("missing.key")));
-    let error = Sandbox::start(&Options::new(&base).with_registry(broken)).unwrap_err();
+    let error = Sandbox::start(&sandbox_in(&base).with_registry(broken)).unwrap_err();
     assert!(error.to_string().contains("docker-registry") && error.to_string().contains("missing.crt"), "{error}");
 
     assert_eq!(processes_with(&base.to_string_lossy()), BTreeSet::new());
@@ -276,7 +277,7 @@ fn a_missing_program_is_named(env: &Env) {
     let base = env.new_folder("sandbox");
     let search = env.new_folder("search");
     for (program, package) in [("containerd", "containerd"), ("runc", "runc"), ("docker-registry", "docker-registry")] {
-        let mut options = Options::new(&base).with_registry(RegistryOptions::default());
+        let mut options = sandbox_in(&base).with_registry(RegistryOptions::default());
         options.search = vec![search.clone()];
         let error = Sandbox::start(&options).unwrap_err();
         assert!(error.to_string().starts_with(&format!("{program} was not found in {}", search.display())), "{error}");

@@ -10,9 +10,11 @@ use crate::harness::output::Output;
 use crate::harness::{Env, pure, trial};
 use crate::ops::stage::Stage;
 
+mod harbor;
 mod image_report;
 mod movement;
 mod prune;
+mod restart;
 
 /// The tests of a ready script.
 struct Tested {
@@ -31,6 +33,8 @@ const TESTED: &[Tested] = &[
     Tested { name: "mirror", real: movement::mirror_real, dry: movement::mirror_dry },
     Tested { name: "node-to-node", real: movement::nodes_real, dry: movement::nodes_dry },
     Tested { name: "prune", real: prune::real, dry: prune::dry },
+    Tested { name: "registry-to-harbor", real: harbor::real, dry: harbor::dry },
+    Tested { name: "restart-on-failure", real: restart::real, dry: restart::dry },
 ];
 
 pub fn trials(env: &Env) -> Vec<Trial> {
@@ -45,6 +49,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trials.push(trial(&format!("scripts::{} dry", tested.name), env, tested.dry));
     }
     trials.extend(prune::trials(env));
+    trials.extend(harbor::trials(env));
     trials
 }
 

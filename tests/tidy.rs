@@ -11,7 +11,7 @@ use crate::harness::output::Output;
 use crate::harness::pure;
 
 /// The layers, and which others each may import: those to the right of the arrow in `src/lib.rs`.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("kind", &[]),
     ("grant", &["kind"]),
     ("oci", &["kind", "grant"]),
@@ -20,15 +20,20 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("docker", &["oci", "grant", "kind"]),
     ("layout", &["oci", "grant", "kind"]),
     ("sandbox", &["kind"]),
+    ("ctr", &["kind"]),
     ("ops", &["containerd", "registry", "docker", "layout", "oci", "grant", "kind"]),
     ("script", &["ops", "containerd", "registry", "docker", "layout", "oci", "grant", "kind"]),
-    ("shell", &["script", "ops", "sandbox", "containerd", "registry", "docker", "layout", "oci", "grant", "kind"]),
+    (
+        "shell",
+        &["ctr", "script", "ops", "sandbox", "containerd", "registry", "docker", "layout", "oci", "grant", "kind"],
+    ),
     ("config", &["shell", "script", "ops", "sandbox", "containerd", "registry", "docker", "oci", "grant", "kind"]),
     (
         "cli",
         &[
             "config",
             "shell",
+            "ctr",
             "script",
             "ops",
             "sandbox",

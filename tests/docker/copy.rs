@@ -63,13 +63,13 @@ fn all(env: &Env) {
         let copied = copy_in(&stage, &ctx, &source, &target).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(exports.take(), 1, "{text}");
         // A namespace of a shared daemon may find a blob that another has.
-        let blobs = copied.totals.blobs_sent + copied.totals.blobs_present;
+        let blobs = copied.totals.blobs_sent.len() as u64 + copied.totals.blobs_present;
         assert_eq!(blobs, 4, "{text}: three layers and a config, {copied:?}");
         assert_no_spool(&stage);
         let Copied { root, totals, .. } = copy_in(&stage, &ctx, &source, &target).unwrap();
         assert_eq!((&root.digest, exports.take()), (&copied.root.digest, exported_again), "{text}");
         if exported_again == 0 {
-            assert_eq!((totals.blobs_sent, totals.sent), (0, 0), "{text}");
+            assert_eq!((totals.blobs_sent.len(), totals.sent), (0, 0), "{text}");
         }
         assert_no_spool(&stage);
         roots.push(copied.root);
@@ -130,7 +130,7 @@ fn names(env: &Env) {
     assert_eq!(digests.len(), 1, "{digests:?}");
     // By the socket, too.
     let elsewhere = copy(&stage, &of(engine, &repository), &endpoint(&stage, "oci:layout:elsewhere")).unwrap();
-    assert_eq!((&elsewhere.root.digest, elsewhere.totals.blobs_sent), (&digests[0], 0));
+    assert_eq!((&elsewhere.root.digest, elsewhere.totals.blobs_sent.len()), (&digests[0], 0));
 }
 
 fn again(env: &Env) {
@@ -151,7 +151,7 @@ fn again(env: &Env) {
     let layer = env.image(Kind::Busybox).diff_ids[0].replace("sha256:", "");
     std::fs::remove_file(blobs.join(&layer)).unwrap();
     let mended = copy_in(&stage, &ctx, &source, &layout).unwrap();
-    assert_eq!((exports.take(), mended.totals.blobs_sent), (1, 1));
+    assert_eq!((exports.take(), mended.totals.blobs_sent.len()), (1, 1));
     assert_eq!(mended.root.digest, first.root.digest);
     assert!(blobs.join(&layer).exists());
     // The same layers compressed are the same image: told by its config, nothing is exported and the digest is kept.

@@ -76,6 +76,6 @@ fn exact(env: &Env) {
     let (repository, tag) = pushed.rsplit_once(':').unwrap();
     engine.api("POST", &format!("/images/create?fromImage={repository}&tag={tag}"), b"");
     let copied = copy(&pushed, "oci:pulled:1");
-    assert_eq!((copied.root.digest.as_str(), copied.totals.blobs_sent), (other.digest.as_str(), 4));
+    assert_eq!((copied.root.digest.as_str(), copied.totals.blobs_sent.len()), (other.digest.as_str(), 4));
     assert_eq!(blobs(&stage.folder.join("work/pulled")), blobs(&other.layout));
 }

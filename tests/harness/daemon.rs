@@ -1,15 +1,16 @@
 //! A containerd of one test's own, which it may kill, start again and give a small disk.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use ctrsh::containerd::{self, ConnectOptions, Endpoint, Node};
+
+use super::process::Server;
 
 /// A running daemon; dropping it kills it.
 pub struct Daemon {
     folder: PathBuf,
-    child: Option<Child>,
+    server: Server,
 }
 
 impl Daemon {
@@ -35,28 +36,25 @@ impl Daemon {
             socket = folder.join("containerd.sock"),
         );
         std::fs::write(folder.join("config.toml"), config + more).unwrap();
-        let mut daemon = Self { folder: folder.to_owned(), child: None };
+        let mut daemon = Self { folder: folder.to_owned(), server: Server::new("containerd") };
         daemon.run();
         daemon
     }
 
     fn run(&mut self) {
         let mut command = Command::new("containerd");
-        command.arg("--config").arg(self.folder.join("config.toml")).stdout(Stdio::null()).stderr(Stdio::null());
-        self.child = Some(command.spawn().unwrap());
-        let end = Instant::now() + Duration::from_secs(20);
-        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
-            assert!(Instant::now() < end, "containerd did not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        command
+            .env("PATH", super::env::path())
+            .arg("--config")
+            .arg(self.folder.join("config.toml"))
+            .stderr(Stdio::null());
+        let socket = self.socket();
+        self.server.start(&mut command, || std::os::unix::net::UnixStream::connect(&socket).is_ok());
     }
 
     /// Kills it without a chance to clean up.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        self.server.kill();
     }
 
     /// Kills it and starts it again on the same files.
@@ -72,11 +70,5 @@ impl Daemon {
     pub async fn node(&self) -> Node {
         let endpoint = Endpoint::parse(self.socket().to_str().unwrap()).unwrap();
         containerd::connect(endpoint, ConnectOptions::default()).await.unwrap()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.kill();
     }
 }

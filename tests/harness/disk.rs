@@ -15,6 +15,13 @@ impl Disk {
         assert!(status.unwrap().success());
         Self(path.to_owned())
     }
+
+    /// Gives it another size; what is there stays.
+    pub fn resize(&self, size: usize) {
+        let size = format!("remount,size={size}");
+        let status = Command::new("mount").args(["-o", &size]).arg(&self.0).status();
+        assert!(status.unwrap().success());
+    }
 }
 
 impl Drop for Disk {

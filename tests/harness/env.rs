@@ -29,8 +29,28 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("openssl", "openssl"),
 ];
 
-/// Where the programs are looked for.
+/// Where the machine's programs are looked for.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Returns where the programs are looked for, as `PATH` has it: first in the folder of the containerd that is tested.
+pub fn path() -> &'static str {
+    static FOUND: OnceLock<String> = OnceLock::new();
+    FOUND.get_or_init(|| tested().map_or_else(|| PATH.into(), |folder| format!("{}:{PATH}", folder.display())))
+}
+
+/// Returns the plain options of a sandbox of the containerd that is tested.
+pub fn sandbox_in(base: impl Into<PathBuf>) -> Options {
+    let mut options = Options::new(base);
+    options.containerd = tested().map(|folder| folder.join("containerd"));
+    options
+}
+
+/// Returns the folder of the containerd that is tested in place of the installed one, with its ctr and its shim.
+/// `scripts/test --containerd-of` names it, and puts it before all others for the suite itself too.
+pub fn tested() -> Option<&'static Path> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| std::env::var_os("CTRSH_TEST_CONTAINERD").map(PathBuf::from)).as_deref()
+}
 
 /// The beginning of the names of the suites' temporary folders; the pid of the suite follows.
 const FOLDER: &str = "ctrsh-suite-";
@@ -154,8 +174,9 @@ impl Env {
             let mut secure = RegistryOptions::default();
             secure.tls = Some((certificates.certificate.clone(), certificates.key.clone()));
             secure.htpasswd = Some(password_file);
-            let options = Options::new(std::env::temp_dir());
+            let options = sandbox_in(std::env::temp_dir());
             let options = options.with_registry(RegistryOptions::default()).with_registry(secure);
+            let options = options.with_registry(RegistryOptions::default());
             Sandbox::start(&options).unwrap()
         })
     }
@@ -212,6 +233,11 @@ impl Env {
 
     fn engine_folder(&self) -> PathBuf {
         self.folder().join("engine")
+    }
+
+    /// Returns the name of a registry like the plain one, which the [`Harbor`](super::harbor::Harbor)s stand in front of.
+    pub fn registry_of_harbors(&self) -> String {
+        self.sandbox().registries()[2].to_string()
     }
 
     /// Returns the name of the plain registry, `127.0.0.1:PORT`: HTTP, no authentication.
@@ -286,7 +312,7 @@ impl Env {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ctrsh"));
         command
             .env_clear()
-            .env("PATH", PATH)
+            .env("PATH", path())
             .env("HOME", &home)
             .env("TMPDIR", &temporary)
             .env("XDG_RUNTIME_DIR", &temporary)
@@ -295,6 +321,9 @@ impl Env {
             .env("TZ", "UTC")
             .env("RUST_BACKTRACE", "1")
             .current_dir(&home);
+        if let Some(folder) = tested() {
+            command.env("CTRSH_SANDBOX_CONTAINERD", folder.join("containerd"));
+        }
         command
     }
 
@@ -371,7 +400,7 @@ fn missing() -> Option<String> {
     if !Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n") {
         return Some("needs root".into());
     }
-    let absent = |program: &str| !PATH.split(':').any(|folder| Path::new(folder).join(program).exists());
+    let absent = |program: &str| !path().split(':').any(|folder| Path::new(folder).join(program).exists());
     let packages: Vec<_> =
         PROGRAMS.iter().filter(|(program, _)| absent(program)).map(|(_, package)| *package).collect();
     (!packages.is_empty()).then(|| format!("needs {} (run scripts/test)", packages.join(", ")))

@@ -26,6 +26,8 @@ pub enum Kind {
     Big(u32),
     /// busybox and this many tiny layers.
     Many(u32),
+    /// One layer of this many KiB that compression cannot shrink. It does not run.
+    Noise(u32),
 }
 
 /// An image in an OCI layout.
@@ -65,7 +67,8 @@ impl Image {
         let mut image = match kind {
             Kind::Busybox | Kind::Docker => writer.manifest(kind, host(), &[busybox()]),
             Kind::ThreeLayers => writer.manifest(kind, host(), &three_layers()),
-            Kind::Big(mebibytes) => writer.manifest(kind, host(), &[busybox(), noise(mebibytes)]),
+            Kind::Big(mebibytes) => writer.manifest(kind, host(), &[busybox(), noise(mebibytes << 10)]),
+            Kind::Noise(kibibytes) => writer.manifest(kind, host(), &[noise(kibibytes)]),
             Kind::Many(count) => {
                 let tiny = (0..count).map(|number| Layer::new().file(&format!("layers/{number}"), 0o644, b"x"));
                 writer.manifest(kind, host(), &std::iter::once(busybox()).chain(tiny).collect::<Vec<_>>())
@@ -177,8 +180,8 @@ fn three_layers() -> [Layer; 3] {
 }
 
 /// A file of noise (xorshift64*).
-fn noise(mebibytes: u32) -> Layer {
-    Layer::new().file("noise", 0o644, &noise_of(0x9e37_79b9_7f4a_7c15, mebibytes as usize * (1 << 20)))
+fn noise(kibibytes: u32) -> Layer {
+    Layer::new().file("noise", 0o644, &noise_of(0x9e37_79b9_7f4a_7c15, kibibytes as usize * (1 << 10)))
 }
 
 /// Bytes that gzip cannot shrink, the same for the same seed, which is not zero.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -44,7 +45,7 @@ impl Leftovers {
             snapshots: without_head(list(&["snapshots", "ls"]), "KEY"),
             leases: list(&["leases", "ls", "-q"]),
             ingests: without_head(list(&["content", "active"]), "REF"),
-            fifos: fifos(env.folder()),
+            fifos: fifos(env),
             mounts: mounts(env, namespace),
             shims: shims(env, namespace),
         }
@@ -59,6 +60,22 @@ pub fn open_descriptors(pid: u32) -> usize {
 /// Counts the threads of a process.
 pub fn threads(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}
+
+/// Returns whether a process has a connection to an address of IPv4.
+pub fn talks_to(pid: u32, address: SocketAddr) -> bool {
+    let SocketAddr::V4(address) = address else { panic!("{address} is not of IPv4") };
+    // As the kernel writes it (proc_pid_net(5)): the address in this machine's order of bytes, and the port.
+    let other = format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port());
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let sockets: Vec<String> = rows
+        .filter(|row| row.get(2) == Some(&other.as_str()))
+        .filter_map(|row| row.get(9).map(|inode| format!("socket:[{inode}]")))
+        .collect();
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets.into_iter().any(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
 }
 
 /// Lists the mount points whose path has a text in it.
@@ -82,16 +99,17 @@ fn mounts(env: &Env, namespace: &str) -> BTreeSet<String> {
     let tasks = env.sandbox_folder().join("state/io.containerd.runtime.v2.task").join(namespace);
     let mut found = mounts_with(&tasks.to_string_lossy());
     let suite = mounts_with(&env.folder().to_string_lossy()).into_iter();
-    found.extend(suite.filter(|point| !is_of_own_daemon(env, point)));
+    found.extend(suite.filter(|point| {
+        let above = Path::new(point).ancestors();
+        !above.take_while(|path| *path != env.folder()).any(is_of_own_daemon)
+    }));
     found
 }
 
-/// Returns whether a mount is below the folder of a daemon that one test started for itself, or of the Docker Engine: those
-/// come and go with other tests. The files are there before the daemon is.
-fn is_of_own_daemon(env: &Env, point: &str) -> bool {
-    let below = Path::new(point).strip_prefix(env.folder()).ok();
-    let folder = below.and_then(|rest| rest.iter().next()).map(|first| env.folder().join(first));
-    folder.is_some_and(|folder| ["config.toml", "daemon.json"].iter().any(|file| folder.join(file).exists()))
+/// Returns whether this is the folder of a daemon that one test started for itself, or of the Docker Engine: what is below
+/// comes and goes with other tests. The files are there before the daemon is.
+fn is_of_own_daemon(folder: &Path) -> bool {
+    ["config.toml", "containerd.toml", "daemon.json"].iter().any(|file| folder.join(file).exists())
 }
 
 fn shims(env: &Env, namespace: &str) -> BTreeSet<u32> {
@@ -100,10 +118,13 @@ fn shims(env: &Env, namespace: &str) -> BTreeSet<u32> {
     processes_with(&format!("-address {socket}")).intersection(&of_namespace).copied().collect()
 }
 
-fn fifos(folder: &Path) -> BTreeSet<PathBuf> {
+fn fifos(env: &Env) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
-    let mut folders = vec![folder.to_owned()];
+    let mut folders = vec![env.folder().to_owned()];
     while let Some(folder) = folders.pop() {
+        if is_of_own_daemon(&folder) {
+            continue;
+        }
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let Ok(kind) = entry.file_type() else { continue };
             if kind.is_dir() {

@@ -7,17 +7,22 @@
 #![allow(dead_code, reason = "not every helper has a user in every build of the suite")]
 
 pub mod certificates;
+pub mod clock;
 pub mod counter;
 pub mod daemon;
+pub mod dam;
 pub mod disk;
 pub mod engine;
 pub mod env;
 pub mod fault;
 pub mod fleet;
+pub mod harbor;
 pub mod image;
 pub mod leftovers;
 pub mod output;
 pub mod picture;
+pub mod process;
+pub mod registry;
 pub mod self_check;
 pub mod token_server;
 

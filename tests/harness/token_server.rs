@@ -51,6 +51,8 @@ pub struct TokenServer {
     life: Duration,
     granted: Mutex<HashMap<String, (Vec<String>, Instant)>>,
     log: Mutex<Vec<Asked>>,
+    /// How many of the next requests are answered with a status instead, the status, and how many were.
+    failing: Mutex<(usize, u16, usize)>,
 }
 
 impl TokenServer {
@@ -58,8 +60,8 @@ impl TokenServer {
     pub async fn start(flow: Flow, life: Duration) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (granted, log) = (Mutex::default(), Mutex::default());
-        let server = Arc::new(Self { address, flow, life, granted, log });
+        let (granted, log, failing) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let server = Arc::new(Self { address, flow, life, granted, log, failing });
         let serving = Arc::clone(&server);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -68,6 +70,16 @@ impl TokenServer {
             }
         });
         server
+    }
+
+    /// Lets the next so many requests be answered with a status and nothing else.
+    pub fn fail(&self, times: usize, status: u16) {
+        *self.failing.lock().unwrap() = (times, status, 0);
+    }
+
+    /// Returns how many requests were answered so.
+    pub fn failures(&self) -> usize {
+        self.failing.lock().unwrap().2
     }
 
     /// Returns what tokens were asked for.
@@ -145,6 +157,17 @@ impl TokenServer {
         };
         let authorized = authorized && is("service", SERVICE);
         self.log.lock().unwrap().push(Asked { method, scopes: scopes.clone(), authorized });
+        let failure = {
+            let mut failing = self.failing.lock().unwrap();
+            failing.0.checked_sub(1).map(|left| {
+                failing.0 = left;
+                failing.2 += 1;
+                failing.1
+            })
+        };
+        if let Some(status) = failure {
+            return answer(&mut client, status, &[], "").await;
+        }
         if !authorized {
             return answer(&mut client, 401, &[], r#"{"details":"incorrect username or password"}"#).await;
         }

@@ -65,7 +65,7 @@ fn life(env: &Env) {
     assert_eq!(error.kind(), Failed::Conflict, "{error}");
     assert!(error.hint().unwrap().contains("force"), "{:?}", error.hint());
     stage.run(Kill::new(&id, Some("KILL".parse().unwrap()))).unwrap();
-    let exit = env.block_on(wait(&stage.ctx, &id, Some(Duration::from_secs(10)))).unwrap();
+    let exit = env.block_on(wait(&stage.ctx, &id, "", Some(Duration::from_secs(10)))).unwrap();
     assert_eq!(exit.code, 137);
     assert_eq!(stage.task_status(&id).as_deref(), Some("STOPPED"));
     // An ended task makes way for a new one.
@@ -235,7 +235,7 @@ fn dropped(env: &Env) {
     for wait in [5, 30, 60, 100, 200, 400] {
         let options = RunOptions { create: command(&["sleep", "50"]), ..RunOptions::default() };
         env.block_on(async {
-            let run = ctrsh::ops::execute(&stage.ctx, Run::new(IMAGE, options));
+            let run = Box::pin(ctrsh::ops::execute(&stage.ctx, Run::new(IMAGE, options)));
             assert!(tokio::time::timeout(Duration::from_millis(wait), run).await.is_err(), "it ended by itself");
             stage.ctx.debts().settle().await;
         });
@@ -375,7 +375,7 @@ fn mistakes(env: &Env) {
     assert_eq!(error.kind(), Failed::Conflict, "{error}");
     let error = stage.run(Kill::new(&id, None)).unwrap_err();
     assert_eq!(error.kind(), Failed::Conflict, "{error}");
-    let error = env.block_on(wait(&stage.ctx, &id, None)).unwrap_err();
+    let error = env.block_on(wait(&stage.ctx, &id, "", None)).unwrap_err();
     assert_eq!(error.kind(), Failed::Conflict, "{error}");
     stage.run(Delete::new(&id, false, false)).unwrap();
     assert_eq!(stage.leftovers(), before);
@@ -416,8 +416,9 @@ fn terminal(env: &Env) {
     let mut options = command(&["sh", "-c", "stty size; exit 6"]);
     options.spec.tty = true;
     stage.run(Create::new(&tty, IMAGE, options)).unwrap();
-    let error = stage.run(Start::new(&tty, StartOptions::default())).unwrap_err();
-    assert_eq!(error.kind(), Failed::Conflict, "{error}");
+    let log = Some(LogTarget::Null);
+    let error = stage.run(Start::new(&tty, StartOptions { log, ..StartOptions::default() })).unwrap_err();
+    assert_eq!(error.kind(), Failed::Usage, "{error}");
     env.block_on(async {
         let mut attached = ctrsh::ops::container::start_terminal(&stage.ctx, &tty).await.unwrap();
         assert_eq!(attached.ended().await.unwrap().code, 6);

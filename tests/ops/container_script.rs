@@ -55,7 +55,7 @@ fn stage(env: &Env) -> Stage {
 }
 
 /// The names of the functions that this area owns.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 20] = [
     "containers",
     "container",
     "create",
@@ -72,6 +72,8 @@ const NAMES: [&str; 18] = [
     "pause",
     "resume",
     "delete",
+    "attach",
+    "update",
     "tasks",
     "rate",
 ];

@@ -43,7 +43,7 @@ fn namespaces(env: &Env) {
     let copied = copy(&stage, &source, &target, Platforms::Present).unwrap();
     let (sent, received) = counter.take();
     // The config and two layers, one of 3 MiB.
-    assert_eq!((copied.totals.sent, copied.totals.blobs_sent, copied.totals.blobs_present), (0, 0, 3));
+    assert_eq!((copied.totals.sent, copied.totals.blobs_sent.len(), copied.totals.blobs_present), (0, 0, 3));
     assert!(sent < 64 << 10 && received < 64 << 10, "{sent} bytes sent, {received} received");
     let id = env.fresh("nodes");
     let run = ["run", "--rm", "--snapshotter", &stage.snapshotter, IMAGE, &id, "/bin/busybox", "echo", "there"];
@@ -66,7 +66,7 @@ fn nodes(env: &Env) {
     let target = endpoint(&stage, &format!("containerd:[k8s.io@{socket}]{IMAGE}"));
     let copied = copy(&stage, &source, &target, Platforms::Present).unwrap();
     let totals = copied.totals;
-    assert_eq!((totals.blobs_present, totals.blobs_sent), (1, 3), "the base was there");
+    assert_eq!((totals.blobs_present, totals.blobs_sent.len()), (1, 3), "the base was there");
     let (sent, _) = counter.take();
     assert!(sent < 64 << 10, "{sent} bytes");
     let labels = ctr(&daemon.socket(), "k8s.io", &["images", "ls"]);

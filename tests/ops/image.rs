@@ -2,7 +2,7 @@
 
 use ctrsh::kind::{Failure, Kind as Failed};
 use ctrsh::oci::{Matcher, Reference};
-use ctrsh::ops::image::{Arrival, Mount, Pull, Push, PushOptions, Unmount, get, list};
+use ctrsh::ops::image::{Arrival, Label, Mount, MountOptions, Pull, Push, PushOptions, Unmount, get, list};
 use libtest_mimic::Trial;
 
 use super::stage::Stage;
@@ -21,6 +21,12 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::image::a dry run of pull and push changes nothing", env, dry),
         trial("ops::image::a manifest that was there without labels gets them", env, adopted),
         trial("ops::image::an image is mounted and taken away again", env, mounted),
+        trial(
+            "ops::image::a mount that expires has ctr's lease, and ours and ctr's unmount each other's",
+            env,
+            expiring,
+        ),
+        trial("ops::image::labels are set or replaced", env, labelled),
         trial("ops::image::mistakes are named", env, mistakes),
     ]
 }
@@ -142,7 +148,7 @@ fn again(env: &Env) {
     };
     let target = format!("{}:one", env.repository("images"));
     let first = push(&target);
-    assert_eq!((first.sent, first.blobs_sent), (0, 0), "all blobs are in the repository they were pulled from");
+    assert_eq!((first.sent, first.blobs_sent.len()), (0, 0), "all blobs are in the repository they were pulled from");
     assert_eq!(first.blobs_mounted, 4);
     assert_eq!(push(&target), ctrsh::ops::copy::Totals::default());
 }
@@ -220,9 +226,9 @@ fn mounted(env: &Env) {
     let before = stage.leftovers();
     let target = stage.folder.join("mnt");
     for writable in [false, true] {
-        let mount = || {
-            Mount::new(super::stage::IMAGE, target.clone(), writable, Matcher::host(), Some(stage.snapshotter.clone()))
-        };
+        let options =
+            MountOptions { writable, snapshotter: Some(stage.snapshotter.clone()), ..MountOptions::default() };
+        let mount = || Mount::new(super::stage::IMAGE, target.clone(), options.clone());
         stage.run(mount()).unwrap();
         assert!(target.join("bin/busybox").is_file());
         assert_eq!(std::fs::write(target.join("new"), "x").is_ok(), writable);
@@ -231,10 +237,74 @@ fn mounted(env: &Env) {
         );
         let error = stage.run(mount()).unwrap_err();
         assert_eq!(error.kind(), Failed::Conflict, "{error}");
-        stage.run(Unmount::new(target.clone(), false, Some(stage.snapshotter.clone()))).unwrap();
+        stage.run(Unmount::new(target.clone(), true, Some(stage.snapshotter.clone()))).unwrap();
         assert!(!target.join("bin/busybox").exists());
         assert_eq!(stage.leftovers(), before);
     }
+}
+
+fn expiring(env: &Env) {
+    let stage = Stage::new(env, "images");
+    let before = stage.leftovers();
+    let target = stage.folder.join("mnt");
+    let path = target.to_str().unwrap();
+    let mount = || {
+        let expiration = Some(std::time::Duration::from_secs(3600));
+        let snapshotter = Some(stage.snapshotter.clone());
+        let options = MountOptions { expiration, snapshotter, ..MountOptions::default() };
+        stage.run(Mount::new(super::stage::IMAGE, target.clone(), options))
+    };
+    let lease = || {
+        let client = env.block_on(stage.ctx.client()).unwrap();
+        let lease = env.block_on(client.leases().find(path)).unwrap().unwrap();
+        let life = lease.expires_at().unwrap() - lease.created_at;
+        let refers: Vec<_> = lease.labels.into_iter().filter(|(key, _)| !key.ends_with("gc.expire")).collect();
+        (life.num_minutes(), refers)
+    };
+    mount().unwrap();
+    let (minutes, ours) = lease();
+    assert!((59..=61).contains(&minutes), "{minutes}");
+    let error = mount().unwrap_err();
+    assert_eq!(error.kind(), Failed::Conflict, "{error}");
+    // The collector runs, and the view stays.
+    stage.ctr(&["leases", "create", "--id", "other"]);
+    stage.ctr(&["leases", "delete", "--sync", "other"]);
+    assert!(stage.ctr(&["snapshots", "--snapshotter", &stage.snapshotter, "ls"]).contains(path));
+    stage.ctr(&["images", "unmount", "--rm", "--snapshotter", &stage.snapshotter, path]);
+    assert_eq!(stage.leftovers(), before);
+
+    stage.ctr(&["images", "mount", "--snapshotter", &stage.snapshotter, super::stage::IMAGE, path]);
+    let (_, theirs) = lease();
+    assert_eq!(ours, theirs);
+    stage.run(Unmount::new(target.clone(), false, Some(stage.snapshotter.clone()))).unwrap();
+    assert!(stage.ctr(&["snapshots", "--snapshotter", &stage.snapshotter, "ls"]).contains(path));
+    stage.run(Unmount::new(target.clone(), true, Some(stage.snapshotter.clone()))).unwrap();
+    assert_eq!(stage.leftovers(), before);
+    // What cannot be mounted on leaves no snapshot and no lease.
+    std::fs::remove_dir(&target).unwrap();
+    std::fs::write(&target, "a file").unwrap();
+    mount().unwrap_err();
+    assert_eq!(stage.leftovers(), before);
+}
+
+fn labelled(env: &Env) {
+    let stage = Stage::new(env, "images");
+    let label = |pairs: &[(&str, &str)], all: bool| {
+        let labels = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let image = stage.run(Label::new(super::stage::IMAGE, labels, all)).unwrap();
+        let listed = stage.ctr(&["images", "ls", &format!("name=={}", super::stage::IMAGE)]);
+        let seen = listed.lines().last().unwrap().split_whitespace().last().unwrap().to_owned();
+        (image.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","), seen)
+    };
+    for (pairs, all, expected) in [
+        (&[("a", "1"), ("b", "2")][..], false, "a=1,b=2"),
+        (&[("a", ""), ("c", "3")], false, "b=2,c=3"),
+        (&[("d", "4"), ("b", "")], true, "d=4"),
+        (&[], false, "d=4"),
+    ] {
+        assert_eq!(label(pairs, all), (expected.to_owned(), expected.to_owned()));
+    }
+    assert_eq!(label(&[], true), (String::new(), "-".to_owned()));
 }
 
 fn mistakes(env: &Env) {

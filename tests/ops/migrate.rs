@@ -138,6 +138,11 @@ fn filters(env: &Env) {
         format!("# what moves\noci:fleet:example.test/fleet/app3:1.3 {to}/named:1\n\noci:fleet:example.test/fleet/app4:1.4\n"),
     )
     .unwrap();
+    let one = "items.map(|i| i.state)";
+    scene.ok(&format!("migrate(#{{ from: registry(\"{to}\"), to: \"oci:newest\", newest: 2 }}).{one}"));
+    let of_repository = scene
+        .ok(&format!("migrate(#{{ from: registry(\"{to}\").repo(\"one\"), to: \"oci:newest\", newest: 2 }}).{one}"));
+    assert_eq!(of_repository, serde_json::json!(["skipped", "skipped"]));
     let listed = scene.ok(&format!("migrate(#{{ from: \"file:list.txt\", to: \"{to}\" }}).items.map(|i| i.target)"));
     assert_eq!(listed, serde_json::json!([format!("registry:{to}/named:1"), format!("registry:{to}/fleet/app4:1.4")]));
     // Mistakes are named before anything moves.

@@ -3,15 +3,24 @@
 mod archive;
 mod companions;
 mod container;
+mod container_commit;
 mod container_script;
 mod container_spec;
+mod content;
+mod convert;
 mod copy;
 mod copy_nodes;
-mod faults;
+mod events;
 mod image;
+mod inspect;
+mod lease;
 mod migrate;
 mod migrate_kill;
+mod migrate_outage;
+mod operate;
+mod races;
 mod rounds;
+mod snapshot;
 pub mod stage;
 mod task;
 
@@ -21,17 +30,26 @@ use crate::harness::Env;
 
 pub fn trials(env: &Env) -> Vec<Trial> {
     let mut trials = container::trials(env);
+    trials.extend(container_commit::trials(env));
     trials.extend(container_script::trials(env));
     trials.extend(container_spec::trials(env));
     trials.extend(archive::trials(env));
     trials.extend(companions::trials(env));
+    trials.extend(convert::trials(env));
+    trials.extend(content::trials(env));
     trials.extend(copy::trials(env));
     trials.extend(copy_nodes::trials(env));
-    trials.extend(faults::trials(env));
+    trials.extend(events::trials(env));
     trials.extend(image::trials(env));
+    trials.extend(inspect::trials(env));
+    trials.extend(lease::trials(env));
     trials.extend(migrate::trials(env));
     trials.extend(migrate_kill::trials(env));
+    trials.extend(migrate_outage::trials(env));
+    trials.extend(races::trials(env));
+    trials.extend(operate::trials(env));
     trials.extend(rounds::trials(env));
+    trials.extend(snapshot::trials(env));
     trials.extend(task::trials(env));
     trials
 }

@@ -69,7 +69,7 @@ impl Stage {
         self.env.block_on(async {
             let result = execute(ctx, operation).await;
             if result.is_err() {
-                ctx.debts().settle().await;
+                ctx.settle().await;
             }
             result
         })
@@ -86,6 +86,19 @@ impl Stage {
             limits: ctrsh::script::Limits::default(),
             modules: None,
         })
+    }
+
+    /// Runs a script in the stage's own context, and returns what it evaluates to.
+    pub fn script(&self, code: &str) -> Result<Value, ctrsh::script::Report> {
+        let mut interpreter = self.interpreter(&self.ctx, Arc::new(crate::examples::Quiet));
+        let evaluated = interpreter.run(code, None, CancellationToken::new())?;
+        interpreter.json(&evaluated)
+    }
+
+    /// Runs a script that succeeds.
+    #[track_caller]
+    pub fn value(&self, code: &str) -> Value {
+        self.script(code).unwrap_or_else(|report| panic!("{code}\n{report:?}"))
     }
 
     /// Runs ctr in the stage's namespace.
@@ -128,7 +141,11 @@ fn context(env: &Env, namespace: &str, folder: &std::path::Path, allow: Allow) -
 }
 
 fn context_with(env: &Env, namespace: &str, folder: &std::path::Path, allow: Allow, registry: Config) -> Context {
-    let place = place(&env.socket().to_string_lossy(), namespace);
+    context_at(env, place(&env.socket().to_string_lossy(), namespace), folder, allow, registry)
+}
+
+/// Makes a context at a place, with registries reached as configured.
+pub fn context_at(env: &Env, place: Place, folder: &std::path::Path, allow: Allow, registry: Config) -> Context {
     let settings = Settings {
         snapshotter: Some(env.snapshotter()),
         run_dir: folder.join("run"),

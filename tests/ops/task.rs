@@ -75,7 +75,7 @@ fn events(env: &Env) {
     let stage = Stage::new(env, "tasks");
     let seen = env.block_on(async {
         let filter = format!("namespace=={}", stage.namespace);
-        let mut events = stage.ctx.client().await.unwrap().events().subscribe(&[filter]).await;
+        let mut events = stage.ctx.client().await.unwrap().events().subscribe(&[filter]).await.unwrap();
         let create = CreateOptions {
             spec: SpecOptions {
                 command: Some(["sh", "-c", "exit 9"].map(str::to_owned).to_vec()),
@@ -83,7 +83,8 @@ fn events(env: &Env) {
             },
             ..CreateOptions::default()
         };
-        ctrsh::ops::execute(&stage.ctx, Run::new(IMAGE, RunOptions { create, ..RunOptions::default() })).await.unwrap();
+        let run = Run::new(IMAGE, RunOptions { create, ..RunOptions::default() });
+        Box::pin(ctrsh::ops::execute(&stage.ctx, run)).await.unwrap();
         let mut seen = Vec::new();
         while !seen.iter().any(|(topic, _)| topic == "/snapshot/remove") {
             let next = tokio::time::timeout(Duration::from_secs(10), events.next()).await;

@@ -12,7 +12,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use super::support::{reference, through};
-use crate::harness::env::{PATH, SecureRegistry};
+use crate::harness::env::{SecureRegistry, path};
 use crate::harness::fault::FaultProxy;
 use crate::harness::output::Output;
 use crate::harness::token_server::{Flow, IDENTITY, PASSWORD, TokenServer, USER};
@@ -64,7 +64,7 @@ impl User {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.env.ctrsh_command();
-        command.env("HOME", &self.home).env("PATH", format!("{}:{PATH}", self.home.display()));
+        command.env("HOME", &self.home).env("PATH", format!("{}:{}", self.home.display(), path()));
         command.current_dir(&self.home).args(["--progress", "none"]).args(arguments);
         command
     }

@@ -2,12 +2,13 @@
 
 mod auth;
 mod faults;
+mod harbor;
 mod lists;
 mod login;
 mod mirrors;
 mod pull;
 mod push;
-mod support;
+pub mod support;
 mod verbs;
 
 use libtest_mimic::Trial;
@@ -25,6 +26,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         login::trials,
         mirrors::trials,
         faults::trials,
+        harbor::trials,
     ];
     areas.into_iter().flat_map(|trials| trials(env)).collect()
 }

@@ -39,7 +39,7 @@ fn other_tools_pull(env: &Env) {
     for kind in [Kind::Index, Kind::ThreeLayers] {
         let target = format!("{}:v1", env.repository("push"));
         let totals = env.block_on(async { copy(&image(env, kind), &sink(&client(), &target)).await.unwrap() });
-        assert!(totals.blobs_sent > 1 && totals.sent > 0);
+        assert!(totals.blobs_sent.len() > 1 && totals.sent > 0);
         let name = format!("docker://{target}");
         let raw = env.skopeo(&["inspect", "--tls-verify=false", "--raw", &name]).ok();
         assert_eq!(Digest::sha256(raw.as_bytes()), digest(&image_of(kind).digest));
@@ -82,6 +82,8 @@ fn blobs_are_mounted(env: &Env) {
         let totals = copy(&image(env, Kind::ThreeLayers), &sink(&client, &target)).await.unwrap();
         assert_eq!((totals.blobs_mounted, totals.sent), (4, 0));
         assert_eq!((proxy.count("POST", "mount="), proxy.count("PUT", "/blobs/")), (4, 0));
+        // What is known to be at hand is not asked for, nor is the manifest that is sent to the tag in any case.
+        assert_eq!((proxy.count("HEAD", ""), proxy.count("PUT", "/manifests/v1")), (0, 1));
         assert!(proxy.log().iter().any(|seen| seen.path.contains(&one.replace('/', "%2F"))));
         assert!(repository(&client, &target).has_blob(&digest(&env.image(Kind::ThreeLayers).config)).await.unwrap());
     });
@@ -97,7 +99,7 @@ fn a_refused_mount(env: &Env) {
         proxy.fault("POST", "mount=", 9, Fault::status(403));
         let target = sink(&client, &format!("{}/{two}:v1", proxy.host()));
         let totals = copy(&image(env, Kind::Busybox), &target).await.unwrap();
-        assert_eq!((totals.blobs_mounted, totals.blobs_sent), (0, 2));
+        assert_eq!((totals.blobs_mounted, totals.blobs_sent.len()), (0, 2));
         // The upload that the refusal led to is the one that is used.
         assert_eq!((proxy.count("POST", "mount="), proxy.count("POST", "")), (2, 4));
     });
@@ -149,7 +151,7 @@ fn a_lost_answer(env: &Env) {
         let target = format!("{}/{}:v1", proxy.host(), env.fresh("push"));
         proxy.fault("PUT", "/blobs/uploads/", 1, Fault::LoseAnswer);
         let totals = copy(&image(env, Kind::Busybox), &sink(&client(), &target)).await.unwrap();
-        assert_eq!(totals.blobs_sent, 2);
+        assert_eq!(totals.blobs_sent.len(), 2);
         assert_eq!(proxy.count("PUT", "/blobs/uploads/"), 2);
     });
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use ctrsh::sandbox::{Options, Sandbox};
+use ctrsh::sandbox::Sandbox;
 use serde_json::Value;
 
 use super::program;
 use crate::harness::Env;
+use crate::harness::env::sandbox_in;
 use crate::harness::output::Output;
 use crate::ops::stage::Stage;
 
@@ -20,7 +21,7 @@ struct Own {
 
 impl Own {
     fn new(env: &Env) -> Self {
-        let sandbox = Sandbox::start(&Options::new(std::env::temp_dir())).unwrap();
+        let sandbox = Sandbox::start(&sandbox_in(std::env::temp_dir())).unwrap();
         Self { env: env.clone(), sandbox, folder: env.new_folder("report") }
     }
 

@@ -1,23 +1,35 @@
 //! The ready scripts that move many images: `bundle`, `docker-to-containerd`, `mirror`, `node-to-node`.
 
-use ctrsh::sandbox::{Options, Sandbox};
+use ctrsh::sandbox::Sandbox;
 use serde_json::Value;
 
 use super::program;
 use crate::harness::Env;
+use crate::harness::env::sandbox_in;
 use crate::harness::image::Kind;
 use crate::harness::output::Output;
 use crate::ops::stage::{IMAGE, Stage};
 
 /// Runs a ready script that prints its report as JSON; returns how many images were moved, there, planned and failed.
 fn counts(stage: &Stage, arguments: &[&str]) -> [i64; 4] {
-    let report: Value = serde_json::from_str(&program(stage, arguments).ok()).unwrap();
+    counts_of(&program(stage, arguments).ok())
+}
+
+/// Returns how many images a report as JSON has as moved, there, planned and failed.
+pub fn counts_of(report: &str) -> [i64; 4] {
+    let report: Value = serde_json::from_str(report).unwrap();
     let number = |key: &str| report[key].as_i64().unwrap();
     [number("done"), number("skipped"), number("planned"), report["failed"].as_array().unwrap().len() as i64]
 }
 
 fn digest(env: &Env, reference: &str) -> Option<String> {
-    let raw = env.skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{reference}")]);
+    digest_with(env, reference, &[])
+}
+
+/// Returns the digest of what skopeo sees under a reference.
+pub fn digest_with(env: &Env, reference: &str, options: &[&str]) -> Option<String> {
+    let reference = format!("docker://{reference}");
+    let raw = env.skopeo(&[&["inspect", "--raw", "--tls-verify=false"], options, &[&reference]].concat());
     raw.succeeded().then(|| ctrsh::oci::Digest::sha256(raw.stdout.as_bytes()).to_string())
 }
 
@@ -112,7 +124,7 @@ pub fn mirror_dry(env: &Env) {
 
 pub fn nodes_real(env: &Env) {
     let stage = Stage::new(env, "scripts");
-    let other = Sandbox::start(&Options::new(std::env::temp_dir())).unwrap();
+    let other = Sandbox::start(&sandbox_in(std::env::temp_dir())).unwrap();
     let socket = other.socket().display().to_string();
     let run = ["std/node-to-node", &socket, "--include", "example.test/*", "--to", "moved", "--json"];
     assert_eq!(counts(&stage, &run), [1, 0, 0, 0]);
@@ -124,7 +136,7 @@ pub fn nodes_real(env: &Env) {
 
 pub fn nodes_dry(env: &Env) {
     let stage = Stage::new(env, "scripts");
-    let other = Sandbox::start(&Options::new(std::env::temp_dir())).unwrap();
+    let other = Sandbox::start(&sandbox_in(std::env::temp_dir())).unwrap();
     let socket = other.socket().display().to_string();
     let run = ["--dry-run", "std/node-to-node", &socket, "--include", "example.test/*", "--to", "moved", "--json"];
     assert_eq!(counts(&stage, &run), [0, 0, 1, 0]);

@@ -1,5 +1,7 @@
 //! The program as its users meet it: run from other scripts, and at a terminal.
 
+mod attach;
+mod ctr;
 mod login;
 mod program;
 mod sandbox;
@@ -13,6 +15,8 @@ use crate::harness::Env;
 pub fn trials(env: &Env) -> Vec<Trial> {
     let mut trials = program::trials(env);
     trials.extend(terminal::trials(env));
+    trials.extend(ctr::trials(env));
+    trials.extend(attach::trials(env));
     trials.extend(login::trials(env));
     trials.extend(sandbox::trials(env));
     trials

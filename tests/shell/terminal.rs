@@ -134,7 +134,7 @@ impl Drop for Terminal {
 }
 
 /// Returns a command with a home of its own.
-fn at_home(env: &Env, home: &Path) -> Command {
+pub fn at_home(env: &Env, home: &Path) -> Command {
     let mut command = env.ctrsh_command();
     command.env("HOME", home);
     command
@@ -208,7 +208,7 @@ fn ctrl_c_ends_a_stalled_pull(env: &Env) {
 }
 
 /// Looks at a shell in a container: its window, the keys that it gets, and how it ends.
-fn use_shell(terminal: &mut Terminal) {
+pub fn use_shell(terminal: &mut Terminal) {
     terminal.wait("a shell", |text| text.lines().last().is_some_and(|line| line.trim_end().ends_with(['#', '$'])));
     terminal.press("stty size\r");
     terminal.wait_for("30 100");

@@ -1,0 +1,295 @@
+//! Lines of ctr: the table has all that ctr has, what comes out is accepted, and the page says so.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Arc;
+
+use ctrsh::containerd::{ConnectOptions, Endpoint};
+use ctrsh::ctr::{Line, Step, commands, rows, translate};
+use ctrsh::grant::{Allow, Grant};
+use ctrsh::ops::policy::Unasked;
+use ctrsh::ops::progress::Silent;
+use ctrsh::ops::{Context, Daemon, Place, Settings, Shared};
+use ctrsh::script::catalog::On;
+use ctrsh::script::{Interpreter, Limits, Setup};
+use libtest_mimic::Trial;
+
+use crate::examples::Quiet;
+use crate::harness::env::PATH;
+use crate::harness::output::Output;
+use crate::harness::{Env, pure, trial};
+
+/// More programs to hold the table against, separated by colons: the ctr of other generations.
+const OTHERS: &str = "CTRSH_CTRS";
+
+/// Functions, modules and options that the surface does not have yet. Rows that need them are translated all the same.
+const PENDING: &[&str] = &["checkpoint does not take 1 argument", "restore", "image", "rw", "task"];
+
+/// Says whether something is wrong only because a part of the surface is not there yet.
+fn pending(problem: &str) -> bool {
+    PENDING.iter().any(|part| {
+        let function = problem.strip_prefix("unknown function ");
+        problem == *part
+            || function.is_some_and(|name| name == *part || name.split("::").next() == Some(part))
+            || problem.ends_with(&format!(": unknown option '{part}'"))
+    })
+}
+
+/// What only a ctr after 2.1 has.
+const NEWER: &[&str] = &["images mount --expiration"];
+
+pub fn trials(env: &Env) -> Vec<Trial> {
+    vec![
+        pure("ctr::forms", forms),
+        pure("ctr::the page is current", || {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ctr.md");
+            let page = std::fs::read_to_string(path).unwrap();
+            let written = ctrsh::ctr::markdown();
+            let differs = page.lines().zip(written.lines()).position(|(old, new)| old != new);
+            assert!(page == written, "run `ctrsh ctr --markdown > docs/ctr.md`; line {differs:?} differs");
+        }),
+        trial("ctr::the table has all that ctr has", env, |_| complete()),
+        trial("ctr::a line is shown and run", env, shown_and_run),
+        trial("ctr::mistakes", env, mistakes),
+        trial("ctr::a password", env, a_password),
+    ]
+}
+
+/// An interpreter that is nowhere.
+fn interpreter(runtime: &tokio::runtime::Runtime) -> Interpreter {
+    let daemon = Daemon::new(Endpoint::parse("/nowhere/containerd.sock").unwrap(), ConnectOptions::default());
+    let shared = Shared {
+        registry: ctrsh::registry::Client::new(ctrsh::registry::Config::default()),
+        progress: Arc::new(Silent),
+        confirm: Arc::new(Unasked),
+        audit: None,
+        settings: Settings {
+            snapshotter: None,
+            run_dir: "/nowhere".into(),
+            log_dir: "/nowhere".into(),
+            temp_dir: "/nowhere".into(),
+            docker_host: None,
+            working_dir: "/nowhere".into(),
+        },
+    };
+    let place = Place { daemon, namespace: "default".into() };
+    Interpreter::new(Setup {
+        runtime: runtime.handle().clone(),
+        context: Context::new(place, Grant::new(Allow::all(), Default::default()), Arc::new(shared)),
+        sink: Arc::new(Quiet),
+        args: Vec::new(),
+        environment: Arc::new(|_| None),
+        limits: Limits::default(),
+        modules: None,
+    })
+}
+
+/// Says what is wrong with a piece of script.
+fn problems(interpreter: &Interpreter, code: &str) -> Vec<String> {
+    let checked = interpreter.check(code, None).unwrap_or_else(|report| panic!("{code}: {report:?}"));
+    let mut found: Vec<String> = checked.problems.into_iter().map(|report| report.error.message).collect();
+    // A module that nobody knows could be one that is imported, so the check lets it pass.
+    for (at, _) in code.match_indices("::") {
+        let word = |c: char| c.is_alphanumeric() || c == '_';
+        let module = code[..at].rsplit(|c| !word(c)).next().unwrap();
+        let name: String = code[at + 2..].chars().take_while(|c| word(*c)).collect();
+        let known = interpreter
+            .catalog()
+            .entries()
+            .any(|entry| entry.spec.name == name && matches!(entry.spec.on, On::Module(known) if known == module));
+        if !known {
+            found.push(format!("unknown function {module}::{name}"));
+        }
+    }
+    found
+}
+
+fn forms() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let interpreter = interpreter(&runtime);
+    let (mut wrong, mut forms) = (Vec::new(), 0);
+    for row in rows() {
+        let Ok(Line::Steps(steps)) = translate(&row.line()) else { continue };
+        forms += 1;
+        for step in &steps.steps {
+            let Step::Script(code) = step else { continue };
+            let found = problems(&interpreter, code).into_iter().filter(|problem| !pending(problem));
+            wrong.extend(found.map(|problem| format!("{}: {problem}\n  {code}", row.name())));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(forms > 300, "only {forms} rows have a form");
+}
+
+/// A command of a real ctr, or a group of them.
+struct Shown {
+    path: String,
+    names: Vec<String>,
+    flags: BTreeSet<String>,
+    leaf: bool,
+}
+
+/// Asks a ctr for its commands, from the words given on.
+fn ask(ctr: &str, path: &[String], names: Vec<String>, found: &mut Vec<Shown>) {
+    let help = Output::of(Command::new(ctr).args(path).arg("--help").env("PATH", PATH)).ok();
+    let (mut flags, mut below, mut section) = (BTreeSet::new(), Vec::new(), String::new());
+    for line in help.lines() {
+        if !line.starts_with(' ') {
+            section = line.trim().to_owned();
+            continue;
+        }
+        let column = line.trim().split("  ").next().unwrap().to_owned();
+        match section.as_str() {
+            "COMMANDS:" if !column.is_empty() && !column.ends_with(':') => {
+                below.push(column.split(", ").map(str::to_owned).collect::<Vec<_>>());
+            }
+            "OPTIONS:" | "GLOBAL OPTIONS:" => {
+                let words = column.split([' ', ',']).filter(|word| word.starts_with('-'));
+                flags.extend(words.map(|word| word.trim_start_matches('-').to_owned()));
+            }
+            _ => {}
+        }
+    }
+    for usual in ["help", "h", "version", "v", ""] {
+        flags.remove(usual);
+    }
+    below.retain(|names| names[0] != "help");
+    found.push(Shown { path: path.join(" "), names, flags, leaf: below.is_empty() });
+    for names in below {
+        let path = [path, &names[..1]].concat();
+        ask(ctr, &path, names, found);
+    }
+}
+
+fn complete() {
+    let others = std::env::var(OTHERS).unwrap_or_default();
+    let programs: Vec<&str> = std::iter::once("ctr").chain(others.split(':').filter(|path| !path.is_empty())).collect();
+    let (mut missing, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    for program in &programs {
+        let mut found = Vec::new();
+        ask(program, &[], Vec::new(), &mut found);
+        assert!(found.iter().filter(|shown| shown.leaf).count() >= 76, "{program}: {} commands", found.len());
+        for shown in found {
+            let command = commands().find(|command| command.path() == shown.path);
+            if shown.leaf {
+                let Some(command) = command else {
+                    missing.insert(shown.path);
+                    continue;
+                };
+                seen.insert(command.path());
+                let unknown = shown.names.iter().filter(|name| !command.names.contains(&name.as_str()));
+                missing.extend(unknown.map(|name| format!("{} as {name}", shown.path)));
+            }
+            for flag in shown.flags {
+                let is = |other: &&ctrsh::ctr::Flag| other.name == flag || other.alias == flag;
+                let known = match command {
+                    Some(command) => command.flags().find(is).map(|flag| flag.written()),
+                    None => of_group(&shown.path, &flag),
+                };
+                match known {
+                    Some(name) => drop(seen.insert(format!("{} {name}", shown.path))),
+                    None => drop(missing.insert(format!("{} --{flag}", shown.path))),
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not in the table of src/ctr:\n{}", missing.into_iter().collect::<Vec<_>>().join("\n"));
+    if programs.len() > 2 {
+        let invented = rows().map(|row| (row.name(), row.command.group)).filter(|(name, group)| {
+            // A flag of a group was seen there.
+            let on_group = name.rsplit_once(' ').map(|(_, flag)| format!("{group} {flag}"));
+            !seen.contains(name)
+                && !NEWER.contains(&name.as_str())
+                && !on_group.is_some_and(|name| seen.contains(&name))
+        });
+        let invented: Vec<String> = invented.map(|(name, _)| name).collect();
+        // Some flags are hidden in the last ctr that has them.
+        assert!(invented.is_empty(), "no ctr has these:\n{}", invented.join("\n"));
+    }
+}
+
+/// Finds a flag that stands before commands: of all of ctr, or of a group.
+fn of_group(path: &str, flag: &str) -> Option<String> {
+    let value = ["--", flag].concat();
+    let mut words: Vec<&str> = path.split_whitespace().collect();
+    words.extend([value.as_str(), "1s"]);
+    // A line that ends there lacks only its command.
+    match translate(&words) {
+        Err(ctrsh::ctr::Error::UnknownFlag { .. }) => None,
+        _ => Some(value),
+    }
+}
+
+fn shown_and_run(env: &Env) {
+    let namespace = env.namespace("ctr");
+    let output = env.ctrsh(&["ctr", "-n", &namespace, "namespaces", "ls", "-q"]).expect_status(0);
+    assert!(output.stdout.lines().any(|line| line == namespace), "{output}");
+    let shown = format!("namespace(\"{namespace}\"); for n in namespaces() {{ print(n.name) }}\n");
+    assert_eq!(output.stderr, shown);
+    // The same words with nothing run.
+    let output = env.ctrsh(&["ctr", "--show", "-n", &namespace, "namespaces", "ls", "-q"]).expect_status(0);
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), (shown.as_str(), ""));
+    let output = env.ctrsh(&["ctr", "--show", "images", "pull", "--local", "a"]).expect_status(0);
+    assert_eq!(output.stdout, "pull(\"a\")\n");
+    assert!(output.stderr.starts_with("note: --local: "), "{output}");
+    // What is shown does the same.
+    let tables = ["ctr", "plugins", "ls", "type==io.containerd.snapshotter.v1"];
+    let table = env.ctrsh(&tables).expect_status(0);
+    assert_eq!(table.stdout, env.ctrsh(&["-e", table.stderr.trim()]).ok());
+    let json = env.ctrsh(&["--json", "ctr", "plugins", "ls", "id==native"]).expect_status(0);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(json[0]["id"], "native");
+    // The globals of ctr are those of ctrsh.
+    let nowhere = env.ctrsh(&["ctr", "--debug=false", "-a", "/nowhere/containerd.sock", "version"]);
+    nowhere.expect_status(4);
+    // A dry run, and a script that lacks access.
+    let create = ["namespaces", "create", "ctr-not-made"];
+    env.ctrsh(&[&["--dry-run", "ctr"][..], &create].concat()).expect_status(0);
+    env.ctrsh(&[&["--allow", "read", "ctr"][..], &create].concat()).expect_status(5);
+    assert!(!env.ctr(&["namespaces", "ls", "-q"]).ok().contains("ctr-not-made"));
+}
+
+fn mistakes(env: &Env) {
+    for (words, message, hint) in [
+        (&["images", "pul", "a"][..], "ctr images has no command pul", "did you mean pull?"),
+        (&["images", "ls", "-n", "x"], "ctr images list has no flag -n", "stands earlier"),
+        (&["shim", "state", "a"], "ctrsh does not do ctr shim state", "tasks()"),
+    ] {
+        let output = env.ctrsh(&[&["ctr"], words].concat()).expect_status(2);
+        assert!(output.stderr.contains(&format!("error: {message}")), "{output}");
+        assert!(output.stderr.contains(hint), "{output}");
+    }
+    let output = env.ctrsh(&["--json", "ctr", "images", "pul"]).expect_status(2);
+    let error: serde_json::Value = serde_json::from_str(&output.stderr).unwrap();
+    assert_eq!(error["error"]["kind"], "usage");
+    // Something that is not there is an error, as it is in a script.
+    env.ctrsh(&["ctr", "images", "rm", "example/not-there:1"]).expect_status(1);
+}
+
+fn a_password(env: &Env) {
+    let namespace = env.namespace("ctr");
+    let registry = env.registry_htpasswd_tls();
+    let reference = env.push_secure(&env.image(crate::harness::Kind::Busybox), "ctr");
+    let ca = registry.ca.to_string_lossy().into_owned();
+    let pull = |user: &str| {
+        env.ctrsh(&[
+            "--allow",
+            "all",
+            "-n",
+            &namespace,
+            "ctr",
+            "images",
+            "pull",
+            "--tlscacert",
+            &ca,
+            "--user",
+            user,
+            &reference,
+        ])
+    };
+    let output = pull(&format!("{}:{}", registry.user, registry.password)).expect_status(0);
+    assert!(!output.stderr.contains(registry.password), "{output}");
+    assert!(output.stderr.contains(&format!("user: \"{}\"", registry.user)), "{output}");
+    assert_eq!(env.ctr(&["-n", &namespace, "images", "ls", "-q"]).ok().trim(), reference);
+    pull("tester:guessed").expect_status(1);
+}
