@@ -74,7 +74,7 @@ impl Image {
     pub fn big(folder: PathBuf, mebibytes: u64) -> Self {
         let layout = Layout::new(folder);
         let noise = layout.layer(Compression::none(), |tar| {
-            add(tar, Path::new("noise"), mebibytes << 20, Noise(SmallRng::seed_from_u64(mebibytes)));
+            add(tar, Path::new("noise"), mebibytes << 20, Noise::new(mebibytes));
         });
         layout.image(&[noise])
     }
@@ -136,7 +136,7 @@ fn list(folder: &Path, files: &mut Vec<(PathBuf, u64)>) {
     }
 }
 
-fn add(tar: &mut Tar, path: &Path, size: u64, data: impl Read) {
+pub fn add(tar: &mut Tar, path: &Path, size: u64, data: impl Read) {
     let mut header = tar::Header::new_gnu();
     header.set_mode(0o755);
     header.set_size(size);
@@ -144,7 +144,13 @@ fn add(tar: &mut Tar, path: &Path, size: u64, data: impl Read) {
 }
 
 /// Bytes without a pattern, the same for the same seed.
-struct Noise(SmallRng);
+pub struct Noise(SmallRng);
+
+impl Noise {
+    pub fn new(seed: u64) -> Self {
+        Self(SmallRng::seed_from_u64(seed))
+    }
+}
 
 impl Read for Noise {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -154,7 +160,7 @@ impl Read for Noise {
 }
 
 /// Hashes what goes through.
-struct Hashed<W>(W, Sha256);
+pub struct Hashed<W>(W, Sha256);
 
 impl<W: Write> Write for Hashed<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -183,29 +189,35 @@ fn name(hash: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-type Tar = tar::Builder<Hashed<GzEncoder<Hashed<BufWriter<File>>>>>;
+pub type Tar = tar::Builder<Hashed<GzEncoder<Hashed<BufWriter<File>>>>>;
 
 /// A layer that was written.
 #[derive(Clone)]
-struct Layer {
-    blob: Value,
+pub struct Layer {
+    pub blob: Value,
     diff_id: String,
 }
 
-struct Layout(PathBuf);
+/// A layout that is being written.
+pub struct Layout(PathBuf);
 
 impl Layout {
-    fn new(folder: PathBuf) -> Self {
+    pub fn new(folder: PathBuf) -> Self {
         fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
         fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         Self(folder)
     }
 
-    fn path(&self, digest: &str) -> PathBuf {
-        self.0.join("blobs").join(digest.replace(':', "/"))
+    /// Returns the folder of the blobs.
+    pub fn blobs(&self) -> PathBuf {
+        self.0.join("blobs")
     }
 
-    fn layer(&self, compression: Compression, fill: impl FnOnce(&mut Tar)) -> Layer {
+    fn path(&self, digest: &str) -> PathBuf {
+        self.blobs().join(digest.replace(':', "/"))
+    }
+
+    pub fn layer(&self, compression: Compression, fill: impl FnOnce(&mut Tar)) -> Layer {
         let path = self.0.join("layer");
         let file = Hashed::new(BufWriter::new(File::create(&path).unwrap()));
         let mut tar = tar::Builder::new(Hashed::new(GzEncoder::new(file, compression)));
@@ -245,6 +257,11 @@ impl Layout {
     }
 
     fn manifest(&self, layers: &[Layer], author: &str) -> Value {
+        self.documents(layers, author).1
+    }
+
+    /// Writes an image's config and manifest, and returns what points to them.
+    pub fn documents(&self, layers: &[Layer], author: &str) -> (Value, Value) {
         let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
         let config = json!({
             "author": author, "architecture": architecture(), "os": "linux",
@@ -253,7 +270,7 @@ impl Layout {
         let config = self.document(CONFIG, &config);
         let blobs: Vec<&Value> = layers.iter().map(|layer| &layer.blob).collect();
         let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": blobs });
-        self.document(MANIFEST, &manifest)
+        (config, self.document(MANIFEST, &manifest))
     }
 
     fn image(self, layers: &[Layer]) -> Image {

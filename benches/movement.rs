@@ -3,25 +3,23 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use crate::contest::{Bar, Contest, Rival, Who};
+use crate::contest::{Contest, Rival};
 use crate::image::Image;
 use crate::stage::{Stage, done, installed};
 
-/// One image with what is to be reached with it.
+/// One image with what is to be reached with it, against ctr unless said otherwise.
 struct Load {
     name: &'static str,
     what: String,
     rounds: usize,
-    pull: Bar,
-    push: Option<Bar>,
+    /// The peak in MiB of whoever pulls or pushes it.
+    peak: f64,
+    pull: Option<f64>,
+    fetch: Option<f64>,
+    push: Option<f64>,
+    /// To be pushed to an empty registry, against crane.
+    push_beside_crane: Option<f64>,
     make: fn(&Stage) -> Image,
-}
-
-const SMALL: f64 = 16.0;
-const LARGE: f64 = 32.0;
-
-fn bar(ratio: f64, peak: f64) -> Bar {
-    Bar { ratio: Some(ratio), peak: Some(peak) }
 }
 
 fn loads(stage: &Stage) -> Vec<Load> {
@@ -31,32 +29,44 @@ fn loads(stage: &Stage) -> Vec<Load> {
             name: "tiny",
             what: "busybox, 1 layer".into(),
             rounds: stage.rounds(10),
-            pull: bar(0.40, SMALL),
-            push: Some(bar(0.35, SMALL)),
+            peak: 16.0,
+            pull: Some(0.40),
+            fetch: None,
+            push: Some(0.35),
+            push_beside_crane: Some(1.10),
             make: |stage| Image::tiny(stage.folder("tiny")),
         },
         Load {
             name: "real",
             what: format!("7 layers, {real}"),
             rounds: stage.rounds(5),
-            pull: bar(0.90, LARGE),
-            push: Some(bar(0.65, LARGE)),
+            peak: 32.0,
+            pull: Some(0.90),
+            fetch: Some(0.65),
+            push: Some(0.65),
+            push_beside_crane: Some(1.10),
             make: |stage| Image::real(stage.folder("real"), 7, if stage.quick() { 40_000_000 } else { 283_000_000 }),
         },
         Load {
             name: "big",
             what: format!("1 layer of {big}"),
             rounds: stage.rounds(5),
-            pull: bar(0.85, LARGE),
-            push: Some(bar(0.80, LARGE)),
+            peak: 32.0,
+            pull: Some(0.85),
+            fetch: Some(0.80),
+            push: Some(0.80),
+            push_beside_crane: Some(1.10),
             make: |stage| Image::big(stage.folder("big"), if stage.quick() { 64 } else { 1024 }),
         },
         Load {
             name: "layers",
             what: "100 tiny layers".into(),
             rounds: stage.rounds(3),
-            pull: Bar { ratio: None, peak: Some(LARGE) },
-            push: Some(Bar { ratio: None, peak: Some(LARGE) }),
+            peak: 32.0,
+            pull: None,
+            fetch: None,
+            push: None,
+            push_beside_crane: None,
             make: |stage| Image::many(stage.folder("layers"), 100),
         },
     ]
@@ -94,100 +104,144 @@ pub fn contests(stage: &Stage) -> Vec<Contest<'_>> {
     for load in loads(stage) {
         let image = Rc::new(Published { stage, name: load.name, make: load.make, made: OnceCell::new() });
         contests.push(pull(stage, &load, &image));
-        if let Some(bar) = load.push {
-            contests.push(push(stage, &load, bar, &image));
+        if let Some(goal) = load.fetch {
+            contests.push(fetch(stage, &load, goal, &image));
         }
-        if load.name == "real" {
-            contests.push(push_again(stage, &load, &image));
+        contests.push(push(stage, &load, &image));
+        match load.name {
+            "real" => contests.push(push_again(stage, &image)),
+            "big" => contests.push(push_elsewhere(stage, &load, &image)),
+            _ => {}
         }
     }
     contests
 }
 
-fn pull<'a>(stage: &'a Stage, load: &Load, image: &Rc<Published<'a>>) -> Contest<'a> {
-    let [first, second, third] = [(); 3].map(|()| Rc::clone(image));
-    Contest {
-        name: format!("pull {}: cold, with unpacking; {}", load.name, load.what),
-        rounds: load.rounds,
-        bar: load.pull,
-        set: Box::new(move || {
-            first.get();
-        }),
-        rivals: vec![
-            Rival::new(Who::Ctr, move |_| stage.ctr(["images", "pull", "--plain-http", second.reference()]))
-                .after(|_| stage.empty()),
-            Rival::new(Who::Ctrsh, move |_| stage.ctrsh(&format!("pull(\"{}\")", third.reference())))
-                .after(|_| stage.empty()),
-        ],
-        clear: Box::new(|| {}),
+fn aim<'a>(rival: Rival<'a>, goal: Option<f64>, of: &'static str) -> Rival<'a> {
+    match goal {
+        Some(goal) => rival.within(goal, of),
+        None => rival,
     }
 }
 
-/// Makes who pushes an image to a target of the round, which is tagged before.
+fn pull<'a>(stage: &'a Stage, load: &Load, image: &Rc<Published<'a>>) -> Contest<'a> {
+    let [first, second, third] = [(); 3].map(|()| Rc::clone(image));
+    let ctr = Rival::new("ctr", move |_| stage.ctr(["images", "pull", "--plain-http", second.reference()]));
+    let ours = Rival::ours("ctrsh", move |_| stage.ctrsh(&format!("pull(\"{}\")", third.reference())));
+    let ours = aim(ours, load.pull, "ctr").peak(load.peak);
+    let rivals = [ctr, ours].map(|rival| rival.after(|_| stage.empty())).into();
+    Contest::new(format!("pull {}: cold, with unpacking; {}", load.name, load.what), load.rounds, rivals).set(
+        move || {
+            first.get();
+        },
+    )
+}
+
+fn fetch<'a>(stage: &'a Stage, load: &Load, goal: f64, image: &Rc<Published<'a>>) -> Contest<'a> {
+    let [first, second, third] = [(); 3].map(|()| Rc::clone(image));
+    let ctr = Rival::new("ctr", move |_| stage.ctr(["content", "fetch", "--plain-http", second.reference()]));
+    let ours =
+        Rival::ours("ctrsh", move |_| stage.ctrsh(&format!("pull(\"{}\", #{{ unpack: false }})", third.reference())));
+    let rivals = [ctr, ours.within(goal, "ctr").peak(load.peak)];
+    let rivals = rivals.map(|rival| rival.check(|_| stage.check_images(1)).after(|_| stage.empty())).into();
+    Contest::new(format!("fetch {}: cold, without unpacking; {}", load.name, load.what), load.rounds, rivals).set(
+        move || {
+            first.get();
+        },
+    )
+}
+
+/// Makes who pushes an image to the targets of the round, each of which is tagged before. Where there are two, only the
+/// second push is measured.
 fn pushers<'a>(
     stage: &'a Stage,
     image: &Rc<Published<'a>>,
-    target: impl Fn(Who, usize) -> String + Clone + 'a,
+    targets: impl Fn(&str, usize) -> Vec<String> + Clone + 'a,
 ) -> Vec<Rival<'a>> {
-    let tag = |who: Who| {
-        let (target, image) = (target.clone(), Rc::clone(image));
-        move |round: usize| done(stage.ctr(["images", "tag", "--force", image.reference(), &target(who, round)]))
+    let of = |name: &'static str| {
+        let targets = targets.clone();
+        move |round: usize| targets(name, round)
     };
-    let names = || (target.clone(), Rc::clone(image));
-    let mut rivals = Vec::new();
-    let (name, _) = names();
-    let ctr = move |round| stage.ctr(["images", "push", "--plain-http", &name(Who::Ctr, round)]);
-    rivals.push(Rival::new(Who::Ctr, ctr).before(tag(Who::Ctr)));
-    let (name, _) = names();
-    let ctrsh = move |round| stage.ctrsh(&format!("push(\"{}\")", name(Who::Ctrsh, round)));
-    rivals.push(Rival::new(Who::Ctrsh, ctrsh).before(tag(Who::Ctrsh)));
-    let (name, layout) = names();
-    rivals.push(Rival::new(Who::Skopeo, move |round| {
-        let to = format!("docker://{}", name(Who::Skopeo, round));
-        stage.other("skopeo", ["copy", "--dest-tls-verify=false", &layout.image().skopeo_name(), &to])
-    }));
+    let tag = |name: &'static str| {
+        let (targets, image) = (of(name), Rc::clone(image));
+        move |round: usize| {
+            for target in targets(round) {
+                done(stage.ctr(["images", "tag", "--force", image.reference(), &target]));
+            }
+        }
+    };
+    let targets = of("ctr");
+    let ctr = Rival::new("ctr", move |round| {
+        let push = |target| format!("ctr images push --plain-http {target}");
+        stage.words(targets(round).into_iter().map(push))
+    });
+    let targets = of("ctrsh");
+    let ours = Rival::ours("ctrsh", move |round| {
+        let push = |target| format!("push(\"{target}\")");
+        let pushes: Vec<String> = targets(round).into_iter().map(push).collect();
+        stage.ctrsh(&pushes.join("; print(\"pushed\"); "))
+    });
+    let (targets, layout) = (of("skopeo"), Rc::clone(image));
+    let skopeo = Rival::new("skopeo", move |round| {
+        let push =
+            |target| format!("skopeo copy --dest-tls-verify=false {} docker://{target}", layout.image().skopeo_name());
+        stage.forgetful(stage.words(targets(round).into_iter().map(push)))
+    });
+    let mut rivals = vec![ctr.before(tag("ctr")), ours.before(tag("ctrsh")), skopeo];
     if installed("crane") {
-        let (name, layout) = names();
-        rivals.push(Rival::new(Who::Crane, move |round| {
-            let layout = layout.image().layout().to_string_lossy().into_owned();
-            stage.other("crane", ["push", "--insecure", &layout, &name(Who::Crane, round)])
+        let (targets, layout) = (of("crane"), Rc::clone(image));
+        rivals.push(Rival::new("crane", move |round| {
+            let push = |target| format!("crane push --insecure {} {target}", layout.image().layout().display());
+            stage.words(targets(round).into_iter().map(push))
         }));
     }
     rivals
 }
 
-fn push<'a>(stage: &'a Stage, load: &Load, bar: Bar, image: &Rc<Published<'a>>) -> Contest<'a> {
-    let name = load.name;
-    let here = Rc::clone(image);
-    Contest {
-        name: format!("push {name}: cold, to an empty registry"),
-        rounds: load.rounds,
-        bar,
-        set: Box::new(move || stage.pull(here.reference())),
-        rivals: pushers(stage, image, move |who, round| format!("{}/{name}/{}-{round}:1", stage.target(), who.name()))
-            .into_iter()
-            .map(|rival| rival.after(|_| stage.empty_target()))
-            .collect(),
-        clear: Box::new(|| {
-            stage.empty();
-            stage.empty_target();
-        }),
-    }
+/// Sets the goals of the one that is ours.
+fn aims<'a>(rivals: Vec<Rival<'a>>, set: impl Fn(Rival<'a>) -> Rival<'a>) -> Vec<Rival<'a>> {
+    rivals.into_iter().map(|rival| if rival.is_ours() { set(rival) } else { rival }).collect()
 }
 
-fn push_again<'a>(stage: &'a Stage, load: &Load, image: &Rc<Published<'a>>) -> Contest<'a> {
-    let name = load.name;
+fn push_contest<'a>(
+    stage: &'a Stage,
+    name: String,
+    rounds: usize,
+    image: &Rc<Published<'a>>,
+    rivals: Vec<Rival<'a>>,
+) -> Contest<'a> {
     let here = Rc::clone(image);
-    Contest {
-        name: format!("push {name} again: all is there"),
-        rounds: stage.rounds(10),
-        bar: bar(0.20, SMALL),
-        set: Box::new(move || stage.pull(here.reference())),
-        // The first round, which is not counted, sends it.
-        rivals: pushers(stage, image, move |who, _| format!("{}/{name}-again/{}:1", stage.target(), who.name())),
-        clear: Box::new(|| {
-            stage.empty();
-            stage.empty_target();
-        }),
-    }
+    Contest::new(name, rounds, rivals).set(move || stage.pull(here.reference())).clear(|| {
+        stage.empty();
+        stage.empty_target();
+    })
+}
+
+fn push<'a>(stage: &'a Stage, load: &Load, image: &Rc<Published<'a>>) -> Contest<'a> {
+    let name = load.name;
+    let rivals = pushers(stage, image, move |who, round| vec![format!("{}/{name}/{who}-{round}:1", stage.target())]);
+    let rivals = aims(rivals, |ours| aim(aim(ours, load.push, "ctr"), load.push_beside_crane, "crane").peak(load.peak));
+    let rivals = rivals.into_iter().map(|rival| rival.after(|_| stage.empty_target())).collect();
+    push_contest(stage, format!("push {name}: cold, to an empty registry"), load.rounds, image, rivals)
+}
+
+fn push_again<'a>(stage: &'a Stage, image: &Rc<Published<'a>>) -> Contest<'a> {
+    // The first round, which is not counted, sends it.
+    let rivals = pushers(stage, image, move |who, _| vec![format!("{}/real-again/{who}:1", stage.target())]);
+    let rivals = aims(rivals, |ours| ours.within(0.20, "ctr").within(1.5, "crane").peak(16.0));
+    push_contest(stage, "push real again: all is there".into(), stage.rounds(10), image, rivals)
+}
+
+/// The same script pushes it to two repositories of one registry.
+fn push_elsewhere<'a>(stage: &'a Stage, load: &Load, image: &Rc<Published<'a>>) -> Contest<'a> {
+    let rivals = pushers(stage, image, move |who, round| {
+        let target = |repository| format!("{}/{repository}/{who}-{round}:1", stage.target());
+        vec![target("first"), target("second")]
+    });
+    let rivals = aims(rivals, |ours| {
+        ["ctr", "skopeo", "crane"].into_iter().fold(ours.peak(load.peak), |ours, other| ours.within(0.05, other))
+    });
+    let rivals = rivals.into_iter().map(|rival| rival.prepares().after(|_| stage.empty_target())).collect();
+    let name = format!("push {} elsewhere: to a second repository, after a first", load.name);
+    push_contest(stage, name, stage.rounds(3), image, rivals)
 }

@@ -2,49 +2,56 @@
 
 use std::fmt::Write;
 
-use crate::contest::{Outcome, Who};
+use crate::contest::{Aims, Entry, Outcome};
 use crate::stage::Stage;
 
 /// Writes the results as Markdown.
 pub fn table(stage: &Stage, outcomes: &[Outcome]) -> String {
     let mut text = stage.description();
     text.push_str(
-        "\n| workload | rounds | ctr | ctrsh | ctrsh / ctr | to reach | peak ctr | peak ctrsh | to reach | beside |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+        "\n| workload | rounds | who | time | CPU s | peak MiB | ctrsh / it | to reach |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     for outcome in outcomes {
-        let _ = writeln!(text, "{}", row(outcome));
+        let ours = outcome.entries.iter().filter_map(|entry| Some((entry, entry.aims.as_ref()?)));
+        for (number, (entry, aims)) in ours.enumerate() {
+            rows(&mut text, outcome, entry, aims, number == 0);
+        }
     }
     text
 }
 
-fn row(outcome: &Outcome) -> String {
-    let rounds = outcome.of(Who::Ctrsh).map_or(0, <[_]>::len);
-    let ratio = outcome.ratio(Who::Ctr);
-    let peak = outcome.peak(Who::Ctrsh);
-    let others = [Who::Skopeo, Who::Crane].into_iter().filter_map(|who| {
-        let (time, ratio, peak) = (outcome.time(who)?, outcome.ratio(who)?, outcome.peak(who)?);
-        Some(format!("{} {}, {peak:.0} MiB, ctrsh / {0} {ratio:.2}", who.name(), seconds(time)))
-    });
-    let cells = [
-        outcome.name.clone(),
-        rounds.to_string(),
-        outcome.time(Who::Ctr).map_or_else(String::new, seconds),
-        outcome.time(Who::Ctrsh).map_or_else(String::new, seconds),
-        ratio.map_or_else(String::new, |ratio| mark(ratio, outcome.bar.ratio, 2)),
-        outcome.bar.ratio.map_or_else(String::new, |bar| format!("{bar:.2}")),
-        outcome.peak(Who::Ctr).map_or_else(String::new, |peak| format!("{peak:.1}")),
-        peak.map_or_else(String::new, |peak| mark(peak, outcome.bar.peak, 1)),
-        outcome.bar.peak.map_or_else(String::new, |bar| format!("{bar:.0}")),
-        others.collect::<Vec<_>>().join("; "),
-    ];
-    format!("| {} |", cells.join(" | "))
+/// Writes a row for a way of ctrsh, and one for each that it is measured against: all of them for the first way, those
+/// with a goal for the others.
+fn rows(text: &mut String, outcome: &Outcome, ours: &Entry, aims: &Aims, first: bool) {
+    let name = if first { outcome.name.as_str() } else { "" };
+    let rounds = if first { outcome.rounds.to_string() } else { String::new() };
+    let time = seconds(ours.time());
+    let (cpu, peak) = (limited(ours.cpu(), aims.cpu, 2), limited(Some(ours.peak()), aims.peak, 1));
+    let _ = writeln!(text, "| {name} | {rounds} | {} | {time} | {cpu} | {peak} | | |", ours.name);
+    for other in outcome.entries.iter().filter(|entry| entry.aims.is_none()) {
+        let aim = aims.ratio(other.name);
+        if !first && aim.is_none() {
+            continue;
+        }
+        let (time, peak, ratio) = (seconds(other.time()), other.peak(), ours.ratio(other));
+        let cpu = limited(other.cpu(), None, 2);
+        let ratio = mark(format!("{ratio:.2}"), aim.is_some_and(|aim| ratio > aim));
+        let aim = aim.map_or_else(String::new, |aim| format!("{aim:.2}"));
+        let _ = writeln!(text, "| | | {} | {time} | {cpu} | {peak:.1} | {ratio} | {aim} |", other.name);
+    }
 }
 
-/// Writes a figure, in bold when it is over what is to be reached.
-fn mark(value: f64, bar: Option<f64>, digits: usize) -> String {
-    let text = format!("{value:.digits$}");
-    if bar.is_some_and(|bar| value > bar) { format!("**{text}**") } else { text }
+/// Writes a figure, and what it is to stay within.
+fn limited(value: Option<f64>, limit: Option<f64>, digits: usize) -> String {
+    let Some(value) = value else { return String::new() };
+    let text = mark(format!("{value:.digits$}"), limit.is_some_and(|limit| value > limit));
+    limit.map_or_else(|| text.clone(), |limit| format!("{text} of {limit:.0}"))
+}
+
+/// Puts a figure in bold when it misses its goal.
+fn mark(text: String, misses: bool) -> String {
+    if misses { format!("**{text}**") } else { text }
 }
 
 fn seconds(time: f64) -> String {
