@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::presence::nearest_first;
+use super::uploads::Loose;
 use super::{Client, Error, Options, Repository, Upload};
 use crate::grant::Grant;
 use crate::oci::store::{BlobReader, BlobWriter, ImageSink, ImageSource, Labels, Origin, Result};
@@ -76,7 +77,7 @@ impl Drop for RegistryStore {
         let opened = std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
         let kept = self.repository.session.shared.interrupted.take_all(&self.repository.origin());
         for upload in opened.into_values().chain(kept) {
-            self.repository.session.shared.endings.spawn(upload.abandon());
+            self.repository.session.shared.endings.spawn(upload.delete());
         }
     }
 }
@@ -179,12 +180,13 @@ impl ImageSink for RegistryStore {
     async fn write(&self, descriptor: &Descriptor, _labels: &Labels) -> Result<Option<Box<dyn BlobWriter>>> {
         let (shared, digest) = (&self.repository.session.shared, &descriptor.digest);
         if let Some(kept) = shared.interrupted.take(&self.repository.origin(), digest) {
-            match kept.clone().resume(descriptor).await {
-                Ok(writer) => return Ok(Some(Box::new(writer))),
-                Err(error) => {
-                    tracing::debug!(%error, "an upload cannot be resumed");
-                    kept.abandon().await;
+            let loose = Loose::new(kept.clone());
+            match kept.resume(descriptor).await {
+                Ok(writer) => {
+                    loose.take();
+                    return Ok(Some(Box::new(writer)));
                 }
+                Err(error) => tracing::debug!(%error, "an upload cannot be resumed"),
             }
         }
         if let Some(upload) = self.opened(digest) {

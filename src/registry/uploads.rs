@@ -99,14 +99,13 @@ impl Repository {
                 opened = &mut opening => Some(opened),
                 () = answer.closed() => tokio::time::timeout(ABANDON, opening).await.ok(),
             };
-            if let Some(Err(Ok(Some(upload)))) = opened.map(|opened| answer.send(opened)) {
-                upload.abandon().await;
-            }
+            // What nobody takes is dropped: here, or with the receiver that did not come to it.
+            let _ = opened.map(|opened| answer.send(opened.map(|upload| upload.map(Loose::new))));
         });
         // The task itself ends early only with the runtime.
         let answered = self.session.grant.cancel().run_until_cancelled(answered).await;
         let opened = answered.and_then(std::result::Result::ok).unwrap_or(Err(Error::Refused(Refused::Cancelled)))?;
-        Ok(opened.map(|upload| Upload { repository: self.clone(), ..upload }))
+        Ok(opened.and_then(Loose::take).map(|upload| Upload { repository: self.clone(), ..upload }))
     }
 
     /// Returns the repository as one whose requests the user does not stop.
@@ -114,6 +113,27 @@ impl Repository {
         let mut repository = self.clone();
         repository.session.grant = repository.session.grant.with_cancel(CancellationToken::new());
         repository
+    }
+}
+
+/// An upload that nobody writes to yet: it is taken back if nobody comes to do so.
+pub(super) struct Loose(Option<Upload>);
+
+impl Loose {
+    pub(super) fn new(upload: Upload) -> Self {
+        Self(Some(upload))
+    }
+
+    pub(super) fn take(mut self) -> Option<Upload> {
+        self.0.take()
+    }
+}
+
+impl Drop for Loose {
+    fn drop(&mut self) {
+        if let (Some(upload), Ok(_)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            upload.repository.session.shared.endings.clone().spawn(upload.delete());
+        }
     }
 }
 
@@ -149,8 +169,15 @@ impl Upload {
         Ok(Writer::new(self, descriptor, has, mode))
     }
 
-    /// Takes the upload back, so that nothing of it is kept.
-    pub async fn abandon(mut self) {
+    /// Takes the upload back, so that nothing of it is kept; this goes on when nobody waits for it any more.
+    pub async fn abandon(self) {
+        let endings = self.repository.session.shared.endings.clone();
+        // Ends early only with the runtime.
+        let _ = endings.spawn(self.delete()).await;
+    }
+
+    /// Asks the registry to forget the upload.
+    pub(super) async fn delete(mut self) {
         // Also when the user stopped the operation: what we began is ours to end.
         self.repository = self.repository.unstopped();
         let call = self.call(Method::DELETE, self.place.url.clone());
@@ -172,7 +199,7 @@ impl Upload {
             }
             self.place = location(&done).unwrap_or(self.place);
         }
-        self.abandon().await;
+        self.delete().await;
     }
 
     pub(super) fn call(&self, method: Method, url: Url) -> Call<'_> {
