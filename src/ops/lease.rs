@@ -108,20 +108,22 @@ impl Default for Terms {
 /// # Errors
 /// When there is no connection, the id is taken, or the grant lacks `write`.
 pub async fn make_as(client: &Client, undo: &mut Undo, terms: &Terms) -> Result<Lease> {
-    let (made, id) = oneshot::channel::<String>();
-    let undoing = client.undoing();
-    undo.push(async move {
-        if let Ok(id) = id.await {
-            let _ = undoing.leases().delete(&id, Deletion::Synchronous).await;
+    let id = terms.id.clone().unwrap_or_else(Lease::fresh_id);
+    let (made, answer) = oneshot::channel::<()>();
+    let (undoing, back) = (client.undoing(), id.clone());
+    undo.push(format!("lease {id}"), async move {
+        if answer.await.is_ok()
+            && let Err(error) = undoing.leases().delete(&back, Deletion::Synchronous).await
+        {
+            tracing::warn!(id = %back, %error, "a lease was left behind");
         }
     });
     // In a task of its own: a request that is dropped half way may be carried out all the same, and nobody would know the
     // lease.
     let (maker, terms) = (client.clone(), terms.clone());
     let making = tokio::spawn(async move {
-        let id = terms.id.unwrap_or_else(Lease::fresh_id);
         let lease = maker.leases().create_named(&id, terms.lifetime, &terms.labels).await?;
-        let _ = made.send(lease.id.clone());
+        let _ = made.send(());
         Result::Ok(lease)
     });
     making.await.map_err(|_| Error::Cancelled)?

@@ -9,13 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::ops::{Error, Result};
 
 /// How long settling may take before the rest is left to leases' expiry.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// One step back, and what stays when it is not made.
+struct Job {
+    what: String,
+    back: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
 
 /// What is still to be taken back.
 #[derive(Clone, Default)]
@@ -26,20 +31,21 @@ impl Debts {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes back everything, the newest first, and what that leaves to be taken back; gives up after ten seconds.
+    /// Takes back everything, the newest first, and what that leaves to be taken back. What is not done within ten seconds
+    /// stays, and is named in a warning.
     pub async fn settle(&self) {
-        let all = async {
-            loop {
-                let jobs = self.take();
-                if jobs.is_empty() {
-                    return;
-                }
-                for job in jobs {
-                    job.await;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let jobs = self.take();
+            if jobs.is_empty() {
+                return;
+            }
+            for Job { what, back } in jobs {
+                if tokio::time::timeout_at(end, back).await.is_err() {
+                    tracing::warn!("{what} is left behind: it was not taken back within {} s", PATIENCE.as_secs());
                 }
             }
-        };
-        let _ = tokio::time::timeout(PATIENCE, all).await;
+        }
     }
 }
 
@@ -57,8 +63,10 @@ impl Undo {
     }
 
     /// Adds how to take back what was just made. Steps run in reverse order; a step treats "not found" as done.
-    pub fn push(&mut self, job: impl Future<Output = ()> + Send + 'static) {
-        self.jobs.push(Box::pin(job));
+    ///
+    /// `what` names what stays when there is no time left for it.
+    pub fn push(&mut self, what: impl Into<String>, back: impl Future<Output = ()> + Send + 'static) {
+        self.jobs.push(Job { what: what.into(), back: Box::pin(back) });
     }
 
     /// Does a step, and notes how to take it back, which is done only when the step was.
@@ -70,11 +78,12 @@ impl Undo {
     /// The outer one when the program is about to end, the inner one what the step failed with.
     pub async fn step<T: Send + 'static, E: Send + 'static>(
         &mut self,
+        what: impl Into<String>,
         step: impl Future<Output = std::result::Result<T, E>> + Send + 'static,
         back: impl Future<Output = ()> + Send + 'static,
     ) -> Result<std::result::Result<T, E>> {
         let (made, answer) = oneshot::channel::<()>();
-        self.push(async move {
+        self.push(what, async move {
             if answer.await.is_ok() {
                 back.await;
             }
@@ -114,7 +123,7 @@ mod tests {
             let mut undo = Undo::new(&debts);
             for step in 1..3 {
                 let seen = seen.clone();
-                undo.push(async move { seen.lock().unwrap().push(format!("{name}{step}")) });
+                undo.push(name, async move { seen.lock().unwrap().push(format!("{name}{step}")) });
             }
             if keep {
                 undo.forget();
@@ -136,7 +145,7 @@ mod tests {
                 let _ = wait.await;
                 result
             };
-            let step = undo.step(step, async move { *noted.lock().unwrap() = true });
+            let step = undo.step("it", step, async move { *noted.lock().unwrap() = true });
             let waited = tokio::time::timeout(Duration::from_millis(1), step).await;
             assert!(waited.is_err(), "it is over before it may begin");
             drop(undo);
@@ -144,5 +153,42 @@ mod tests {
             debts.settle().await;
             assert_eq!(*back.lock().unwrap(), taken_back);
         }
+    }
+
+    /// Keeps what is warned of.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<Mutex<Vec<String>>>);
+
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Warnings {
+        fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            struct Text<'a>(&'a mut String);
+            impl tracing::field::Visit for Text<'_> {
+                fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                    self.0.push_str(&format!("{value:?} "));
+                }
+            }
+            let mut text = String::new();
+            event.record(&mut Text(&mut text));
+            self.0.lock().unwrap().push(text);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_there_is_no_time_for_is_named() {
+        use tracing_subscriber::layer::SubscriberExt as _;
+        let warnings = Warnings::default();
+        let subscriber = tracing_subscriber::registry().with(warnings.clone());
+        let guard = tracing::subscriber::set_default(subscriber);
+        let debts = Debts::default();
+        let mut undo = Undo::new(&debts);
+        undo.push("lease one", std::future::pending());
+        undo.push("snapshot two", std::future::pending());
+        undo.push("task three", async {});
+        drop(undo);
+        debts.settle().await;
+        drop(guard);
+        let seen = warnings.0.lock().unwrap();
+        let named: Vec<bool> = ["snapshot two", "lease one"].iter().zip(&*seen).map(|(n, w)| w.contains(n)).collect();
+        assert_eq!((seen.len(), named), (2, vec![true, true]), "{seen:?}");
     }
 }

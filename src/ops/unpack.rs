@@ -306,7 +306,7 @@ impl Unpacker {
     fn removal(&self, key: &str) -> Undo {
         let (snapshots, key) = (self.snapshots_undoing(), key.to_owned());
         let mut undo = Undo::new(&self.debts);
-        undo.push(async move {
+        undo.push(format!("snapshot {key} of {}", snapshots.snapshotter()), async move {
             match snapshots.remove(&key).await {
                 Err(error) if !error.is_not_found() => tracing::warn!(%key, %error, "snapshot left behind"),
                 _ => {}

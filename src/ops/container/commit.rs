@@ -147,7 +147,7 @@ impl Commit {
                     tracing::warn!(id = %resumed, %error, "container left paused");
                 }
             };
-            pausing.step(async move { tasks.pause(&id).await }, back).await??;
+            pausing.step(format!("the pause of container {id}"), async move { tasks.pause(&id).await }, back).await??;
         }
         let packing = Packing {
             snapshotter: &found.container.snapshotter,

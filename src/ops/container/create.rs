@@ -282,7 +282,7 @@ impl Operation for Create {
         };
         let mut undo = Undo::new(ctx.debts());
         let (undoing, key) = (client.undoing().snapshots(&snapshotter), self.id.clone());
-        undo.push(async move {
+        undo.push(format!("snapshot {key} of {snapshotter}"), async move {
             if let Err(error) = undoing.remove(&key).await
                 && !error.is_not_found()
             {
@@ -308,7 +308,7 @@ impl Create {
     async fn write(&self, client: &Client, record: Container, undo: &mut Undo) -> Result<Container> {
         let (tell, told) = oneshot::channel();
         let (undoing, id) = (client.undoing().containers(), record.id.clone());
-        undo.push(async move {
+        undo.push(format!("container {id}"), async move {
             if told.await == Ok(true) {
                 let _ = undoing.delete(&id).await;
             }

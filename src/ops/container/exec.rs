@@ -255,7 +255,7 @@ pub(super) async fn create_exec(
     // Someone else's process of that id must not be taken back.
     if !made.as_ref().is_err_and(crate::containerd::Error::is_already_exists) {
         let (tasks, id, exec_id) = (client.undoing().tasks(), id.to_owned(), exec_id.to_owned());
-        undo.push(async move {
+        undo.push(format!("process {exec_id} of container {id}"), async move {
             let ended = tasks.waiting(&id, &exec_id).await;
             let killed = tasks.kill(&id, &exec_id, Signal::KILL.number(), false).await;
             if killed.is_ok() {

@@ -90,7 +90,7 @@ pub(super) async fn ensure(client: &Client, container: &Container, undo: &mut Un
     if is_made(&kept.netns) {
         return Ok(());
     }
-    undo.push(take_back(kept.clone()));
+    undo.push(format!("the network of container {}", container.id), take_back(kept.clone()));
     if kept.network.result.is_some() {
         // The machine was started anew: plugins that keep books believe that it is connected.
         if let Err(error) = kept.network.remove(kept.whom()).await {

@@ -129,7 +129,7 @@ impl Operation for Run {
         let client = ctx.client().await?;
         let mut undo = Undo::new(ctx.debts());
         let (undoing, record) = (client.undoing(), container.clone());
-        undo.push(async move {
+        undo.push(format!("container {}", record.id), async move {
             let _ = undoing.containers().delete(&record.id).await;
             if !record.snapshot_key.is_empty() {
                 let _ = undoing.snapshots(&record.snapshotter).remove(&record.snapshot_key).await;

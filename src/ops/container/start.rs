@@ -241,7 +241,7 @@ pub(super) async fn create_task(client: &Client, found: &Snapshot, stdio: &Stdio
         made
     });
     let (undoing, gone) = (client.undoing(), id.clone());
-    undo.push(async move {
+    undo.push(format!("task {gone}"), async move {
         let own = answer.wait_for(Option::is_some).await.is_ok_and(|own| *own == Some(true));
         if own {
             remove_task(undoing, gone).await;

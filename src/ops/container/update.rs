@@ -66,7 +66,7 @@ impl Operation for Update {
         let mut undo = Undo::new(ctx.debts());
         if let Some(before) = found.container.spec.clone() {
             let (containers, id) = (client.undoing().containers(), self.id.clone());
-            undo.push(async move {
+            undo.push(format!("the changed spec of container {id}"), async move {
                 if let Err(error) = containers.set_spec(&id, &before).await {
                     tracing::warn!(%id, %error, "a spec was not set back");
                 }

@@ -75,7 +75,7 @@ pub(super) async fn remapped(
     let mut undo = Undo::new(ctx.debts());
     let mounts = snapshots.prepare(&key, parent, &Labels::new()).await?;
     let gone = key.clone();
-    undo.push(async move {
+    undo.push(format!("snapshot {gone}"), async move {
         let _ = undoing.remove(&gone).await;
     });
     let (users, groups) = (maps.users.to_vec(), maps.groups.to_vec());

@@ -171,7 +171,7 @@ impl Operation for Ingest {
                 return Err(error.into());
             }
             let (undoing, begun) = (client.undoing(), reference.clone());
-            undo.push(async move {
+            undo.push(format!("ingest {begun}"), async move {
                 let _ = undoing.content().abort(&begun).await;
             });
         }

@@ -121,7 +121,7 @@ async fn lease(client: &Client, key: &str, snapshotter: &str, lifetime: Duration
     let back = async move {
         let _ = undoing.delete(&id, Deletion::Later).await;
     };
-    match undo.step(step, back).await? {
+    match undo.step(format!("lease {key}"), step, back).await? {
         // Before it is made, so that there is no moment in which it could be collected.
         Ok(_) => Ok(client.leases().add_resource(key, &snapshot).await?),
         Err(error) if error.is_already_exists() => Err(mounted_already(key)),

@@ -32,7 +32,7 @@ impl Keeper {
         let (mut ids, mut expires) = (Vec::new(), DateTime::<Utc>::MIN_UTC);
         if let Some((_, id)) = past.lease.as_ref().filter(|(place, _)| *place == ctx.place_name()) {
             let (undoing, old) = (client.undoing(), id.clone());
-            undo.push(async move {
+            undo.push(format!("lease {old}"), async move {
                 let _ = undoing.leases().delete(&old, Deletion::Synchronous).await;
             });
             if let Some(lease) = client.leases().find(id).await? {

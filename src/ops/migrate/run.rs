@@ -352,7 +352,7 @@ impl Drop for Running {
         let mut set = std::mem::take(&mut self.set);
         set.abort_all();
         let mut undo = Undo::new(&self.debts);
-        undo.push(async move { while set.join_next().await.is_some() {} });
+        undo.push("copies of the migration that were stopped", async move { while set.join_next().await.is_some() {} });
     }
 }
 

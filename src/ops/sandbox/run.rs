@@ -113,7 +113,7 @@ impl Operation for Run {
         let mut undo = Undo::new(ctx.debts());
         let (tell, told_of) = oneshot::channel();
         let (undoing, id) = (client.undoing().sandboxes(), self.id.clone());
-        undo.push(async move {
+        undo.push(format!("the record of sandbox {id}"), async move {
             if told_of.await == Ok(true) {
                 let _ = undoing.delete(&id).await;
             }
@@ -127,7 +127,7 @@ impl Operation for Run {
         });
         let sandbox = making.await.map_err(|_| Error::Cancelled)??;
         let (undoing, left) = (client.undoing().sandboxes(), record.clone());
-        undo.push(async move {
+        undo.push(format!("sandbox {}", left.id), async move {
             let _ = undoing.stop(&left).await;
             let _ = undoing.shut_down(&left).await;
         });

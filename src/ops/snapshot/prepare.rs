@@ -147,6 +147,7 @@ pub(in crate::ops) async fn make(
     wanted: Wanted,
     undo: &mut Undo,
 ) -> Result<containerd::Result<Vec<Mount>>> {
+    let what = format!("snapshot {} of {snapshotter}", wanted.key);
     let (undoing, key) = (client.undoing().snapshots(snapshotter), wanted.key.clone());
     let back = async move {
         match undoing.remove(&key).await {
@@ -162,5 +163,5 @@ pub(in crate::ops) async fn make(
             _ => snapshots.prepare(&key, parent.as_deref(), &labels).await,
         }
     };
-    undo.step(step, back).await
+    undo.step(what, step, back).await
 }

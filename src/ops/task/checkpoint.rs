@@ -66,7 +66,7 @@ impl Operation for Checkpoint {
         let mut undo = Undo::new(ctx.debts());
         let (undoing, id, was_paused) = (client.undoing().tasks(), self.id.clone(), self.paused);
         let folder = is_new.then(|| self.image_path.clone());
-        undo.push(async move {
+        undo.push(format!("what the checkpoint of {id} did"), async move {
             // A runtime that gives up half way may leave it frozen.
             let frozen =
                 undoing.get(&id, "").await.is_ok_and(|task| matches!(task.status, Status::Paused | Status::Pausing));
