@@ -159,7 +159,9 @@ pub fn sniff(bytes: &[u8]) -> Option<MediaType> {
     if document.get("manifests").is_some_and(Value::is_array) {
         return Some(MediaType::OciIndex);
     }
-    document.get("config").is_some_and(Value::is_object).then_some(MediaType::OciManifest)
+    // An image's config has a `config` too, which is no descriptor.
+    let descriptor = document.get("config").and_then(|config| config.get("digest")).is_some_and(Value::is_string);
+    (descriptor && document.get("rootfs").is_none()).then_some(MediaType::OciManifest)
 }
 
 #[cfg(test)]
@@ -198,5 +200,16 @@ mod tests {
             panic!("not an index");
         };
         assert!(index.manifests.is_empty());
+    }
+
+    #[test]
+    fn the_config_of_an_image_is_no_manifest() {
+        let config = br#"{"architecture":"amd64","os":"linux","config":{"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":[]}}"#;
+        assert_eq!(sniff(config), None);
+        assert_eq!(sniff(br#"{"architecture":"amd64","os":"linux","config":{"digest":"x"},"rootfs":{}}"#), None);
+        let digest = Digest::sha256(b"x");
+        let manifest =
+            format!(r#"{{"schemaVersion":2,"config":{{"mediaType":"a/b","digest":"{digest}","size":1}},"layers":[]}}"#);
+        assert_eq!(sniff(manifest.as_bytes()), Some(MediaType::OciManifest));
     }
 }
