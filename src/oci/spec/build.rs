@@ -50,7 +50,10 @@ pub fn build(basis: &Basis<'_>, options: &SpecOptions) -> Result<Spec, Error> {
     set_command(&mut process, basis.image, options)?;
     set_environment(&mut process, basis.image, options);
     let image_user = basis.image.map(|image| image.config.user.as_str()).filter(|user| !user.is_empty());
-    process.user = resolve_user(options.user.as_deref().or(image_user), basis.users)?;
+    // A folder of the host has no config that would say who runs: as with ctr, its user files are then not asked.
+    if basis.image.is_some() || options.user.is_some() {
+        process.user = resolve_user(options.user.as_deref().or(image_user), basis.users)?;
+    }
     process.no_new_privileges = !options.allow_new_privs;
     set_rlimits(&mut process, options)?;
 
@@ -335,6 +338,15 @@ mod tests {
     fn built(image: Option<&ImageConfig>, options: &SpecOptions) -> Result<Spec, Error> {
         let host = HostFacts { hostname: "node".into(), ..HostFacts::default() };
         build(&Basis { namespace: "ns", id: "id", image, users: &UserFiles::None, host: &host }, options)
+    }
+
+    #[test]
+    fn who_runs_in_a_folder_of_the_host_has_no_groups_that_nobody_named() {
+        let options = SpecOptions { rootfs: Some("/srv".into()), ..SpecOptions::default() };
+        let user = |options: &SpecOptions| built(None, options).unwrap().process.unwrap().user;
+        assert_eq!(user(&options).additional_gids, [] as [u32; 0]);
+        let named = SpecOptions { user: Some("5:6".into()), ..options };
+        assert_eq!((user(&named).uid, user(&named).gid, user(&named).additional_gids), (5, 6, vec![6]));
     }
 
     fn process(image: &ImageConfig, options: &SpecOptions) -> Process {
