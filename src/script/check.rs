@@ -26,6 +26,8 @@ struct Check<'a> {
     source: Option<&'a str>,
     /// What the language brings along, and what the source defines or may have received.
     known: HashSet<String>,
+    /// The names that it gives to what it imports.
+    aliases: HashSet<String>,
     /// The ready scripts that it imports, by the name that it gives them: their functions with the count of arguments.
     imported: HashMap<String, Vec<(String, usize)>>,
     checked: Checked,
@@ -53,8 +55,14 @@ impl Interpreter {
             ["call", "curry", "is_def_var", "is_def_fn", "is_shared", "type_of", "Fn", "this"].map(str::to_owned),
         );
         known.extend(ast.iter_functions().map(|function| function.name.to_owned()));
-        let mut check =
-            Check { interpreter: self, source, known, imported: HashMap::new(), checked: Checked::default() };
+        let mut check = Check {
+            interpreter: self,
+            source,
+            known,
+            aliases: HashSet::new(),
+            imported: HashMap::new(),
+            checked: Checked::default(),
+        };
         ast.walk(&mut |path: &[ASTNode<'_>]| {
             if let Some(ASTNode::Stmt(Stmt::Import(import, position))) = path.last() {
                 check.import(&import.0, import.1.name.as_str(), *position);
@@ -79,6 +87,7 @@ impl Interpreter {
 impl Check<'_> {
     /// Takes in a ready script; other modules are looked at when they are checked themselves.
     fn import(&mut self, path: &Expr, name: &str, position: Position) {
+        self.aliases.insert(name.to_owned());
         let Expr::StringConstant(path, _) = path else { return };
         if !path.starts_with(library::PREFIX) {
             return;
@@ -142,14 +151,29 @@ impl Check<'_> {
         let entries: Vec<&Entry> =
             interpreter.catalog.entries().filter(|entry| entry.spec.name == name).filter(fits).collect();
         if entries.is_empty() {
-            // Functions of imported modules are known only when they run.
-            let imported = module.as_ref().is_some_and(|module| {
-                !interpreter.catalog.entries().any(|entry| entry.spec.on == On::Module(known(entry, module)))
-            });
-            if !imported {
-                let shown = module.map_or_else(|| name.to_owned(), |module| format!("{module}::{name}"));
-                let near = nearest(name, interpreter.catalog.names());
-                self.problem(position, format!("unknown function {shown}"), near.map(|n| format!("did you mean {n}?")));
+            let module_of = |entry: &Entry| match entry.spec.on {
+                On::Module(module) => Some(module),
+                _ => None,
+            };
+            let modules: Vec<&str> = interpreter.catalog.entries().filter_map(module_of).collect();
+            let near = |known: Option<String>| known.map(|near| format!("did you mean {near}?"));
+            match module {
+                None => {
+                    let hint = near(nearest(name, interpreter.catalog.names()));
+                    self.problem(position, format!("unknown function {name}"), hint);
+                }
+                Some(module) if modules.contains(&module.as_str()) => {
+                    let hint = near(nearest(name, interpreter.catalog.names()));
+                    self.problem(position, format!("unknown function {module}::{name}"), hint);
+                }
+                // Functions of imported modules are known only when they run.
+                Some(module) if self.aliases.contains(&module) => {}
+                Some(module) => {
+                    let hint =
+                        near(nearest(&module, modules.iter().copied().chain(self.aliases.iter().map(String::as_str))))
+                            .unwrap_or_else(|| format!("a file is imported by import \"PATH\" as {module};"));
+                    self.problem(position, format!("unknown module {module}"), Some(hint));
+                }
             }
             return;
         }
@@ -219,12 +243,5 @@ impl Check<'_> {
             disconnected: false,
         };
         self.checked.problems.push(Report { error, trace: vec![at], parse: true, exit: None });
-    }
-}
-
-fn known(entry: &Entry, module: &str) -> &'static str {
-    match entry.spec.on {
-        On::Module(name) if name == module => name,
-        _ => "",
     }
 }

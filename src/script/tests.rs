@@ -143,6 +143,23 @@ fn wrong_input_names_the_cure() {
 }
 
 #[test]
+fn a_check_knows_modules_and_what_is_imported() {
+    let bench = bench("all");
+    let problems = |text: &str| {
+        let checked = bench.interpreter.check(text, None).unwrap();
+        checked.problems.into_iter().map(|report| (report.error.message, report.error.hint)).collect::<Vec<_>>()
+    };
+    assert_eq!(problems("import \"mine\" as mine; fn f() { mine::x() } mine::y(1); leases::list();"), []);
+    let unknown = |module: &str, hint: &str| vec![(format!("unknown module {module}"), Some(hint.to_owned()))];
+    let import = "a file is imported by import \"PATH\" as nobody;";
+    assert_eq!(problems("nobody::x()"), unknown("nobody", import));
+    assert_eq!(problems("import \"nobody\" as mine; nobody::x()"), unknown("nobody", import));
+    assert_eq!(problems("lease::list()"), unknown("lease", "did you mean leases?"));
+    assert_eq!(problems("import \"m\" as mirror; miror::all()"), unknown("miror", "did you mean mirror?"));
+    assert_eq!(problems("leases::lisst()")[0].0, "unknown function leases::lisst");
+}
+
+#[test]
 fn open_input_goes_on() {
     let bench = bench("all");
     for text in ["if true {", "let x = [1,", "foo(", "\"abc", "let s = `a", "fn f(a", "#{ a: 1,", "1 +"] {
