@@ -42,6 +42,20 @@ pub enum Error {
         /// The daemon's words.
         message: String,
     },
+    /// The daemon could not move an image between a registry and its store.
+    #[error("{action} {subject} by the daemon: {message}")]
+    Transfer {
+        /// What sort of failure it was.
+        kind: Kind,
+        /// What was attempted: `pull` or `push`.
+        action: &'static str,
+        /// The image.
+        subject: String,
+        /// The daemon's words.
+        message: String,
+        /// What to do about it.
+        cure: Option<&'static str>,
+    },
     /// The daemon's answer lacks something that it must have, or has something that cannot be.
     #[error("{action} {subject}: the daemon's answer makes no sense: {reason}")]
     Answer {
@@ -254,6 +268,7 @@ impl Failure for Error {
             Self::Refused(refused) => refused.kind(),
             Self::Unlisted { .. } | Self::Answer { .. } => Kind::Internal,
             Self::Call { fault, .. } => fault.kind(),
+            Self::Transfer { kind, .. } => *kind,
             Self::Stored { .. } => Kind::Unavailable,
             Self::Name { .. } | Self::Address { .. } => Kind::Usage,
             Self::Oci(error) => error.kind(),
@@ -283,6 +298,7 @@ impl Failure for Error {
             Self::Stored { .. } => {
                 Some("the disk that holds containerd's root folder may be failing; see dmesg".into())
             }
+            Self::Transfer { cure, .. } => cure.map(Into::into),
             Self::Unlisted { .. } | Self::Answer { .. } => None,
         }
     }
@@ -389,7 +405,7 @@ fn is_transport(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// Escapes the daemon's words and keeps so many of them that the cause, which stands last, is there.
-fn excerpt_long(text: &str) -> String {
+pub(super) fn excerpt_long(text: &str) -> String {
     const MOST: usize = 600;
     let text = text.trim();
     let escaped: String = text.chars().flat_map(char::escape_debug).collect();

@@ -43,6 +43,7 @@ pub mod sandboxes;
 pub mod snapshots;
 pub mod store;
 pub mod tasks;
+pub mod transfer;
 pub mod version;
 mod wire;
 

@@ -4,8 +4,8 @@ use super::error::Error;
 use super::parse::Parsed;
 use super::source::{self, Map, array, call, each, labels, one_or_array, text};
 use super::table::{
-    ALL_PLATFORMS, ANY, COMMAND, Command, Flag, Form, LOCAL, NO_REGISTRY, PLATFORM, QUIET, REGISTRY, SNAPSHOTTER,
-    SYNC_FS, Tier, Value, many, one, option, option_as, script, switch,
+    ALL_PLATFORMS, ANY, COMMAND, Command, Flag, Form, LOCAL, LOCAL_OR_DAEMON, NO_REGISTRY, PLATFORM, QUIET, REGISTRY,
+    SNAPSHOTTER, SYNC_FS, Tier, Value, many, one, option, option_as, script, switch,
 };
 use super::{Result, Step};
 
@@ -32,7 +32,7 @@ const PULL: &[Flag] = &[
     switch("skip-metadata", Tier::B, WHOLE_INDEX),
     switch("print-chainid", Tier::B, Form::Own),
     one("max-concurrent-downloads", "8", Tier::B, ALWAYS_FOUR),
-    LOCAL,
+    LOCAL_OR_DAEMON,
     SYNC_FS,
 ];
 
@@ -51,7 +51,7 @@ const PUSH: &[Flag] = &[
         Tier::B,
         Form::Other("what is in the content store is sent, whatever its media type says of it"),
     ),
-    LOCAL,
+    LOCAL_OR_DAEMON,
 ];
 
 fn push(p: &Parsed) -> Result<Vec<Step>> {

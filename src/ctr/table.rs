@@ -380,6 +380,15 @@ pub(super) const LOCAL: Flag = switch(
     Form::Other("there is one way, the same with every containerd; ctr's default changed with 2.0"),
 );
 
+/// The same where the daemon may be asked to move the image.
+pub(super) const LOCAL_OR_DAEMON: Flag = switch(
+    "local",
+    Tier::B,
+    Form::Other(
+        "this is what is done, with every containerd alike; #{ via: \"daemon\" } has the daemon do it, as ctr 2.0 and later do without the flag",
+    ),
+);
+
 /// Whether the daemon waits for its disk.
 pub(super) const SYNC_FS: Flag = switch(
     "sync-fs",

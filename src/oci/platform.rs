@@ -95,7 +95,8 @@ impl Platform {
     }
 
     /// Lists the platforms that this one can run, the best first.
-    fn vector(&self) -> Vec<Self> {
+    #[must_use]
+    pub fn vector(&self) -> Vec<Self> {
         let with = |architecture: &str, variant: Option<String>| Self {
             architecture: architecture.to_owned(),
             variant,

@@ -397,7 +397,8 @@ impl Gauge<'_> {
     }
 }
 
-fn label(blob: &Descriptor) -> String {
+/// Returns what a blob's meter is called.
+pub(crate) fn label(blob: &Descriptor) -> String {
     let what = if blob.media_type.is_config() {
         "config"
     } else if blob.media_type.is_layer() {

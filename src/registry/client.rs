@@ -92,7 +92,7 @@ impl Client {
         Session { shared, registry: registry.to_owned(), grant: grant.clone() }
     }
 
-    fn variant(&self, registry: &str, options: &Options) -> Self {
+    pub(super) fn variant(&self, registry: &str, options: &Options) -> Self {
         if *options == Options::default() {
             return self.clone();
         }

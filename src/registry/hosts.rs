@@ -117,7 +117,7 @@ pub(super) fn load(config: &Config, registry: &str) -> Result<Vec<Endpoint>> {
 }
 
 /// Finds a registry's sub-folder: `HOST_PORT_`, `HOST:PORT` (or `HOST`), `_default`.
-fn folder(dir: &Path, registry: &str) -> Option<PathBuf> {
+pub(super) fn folder(dir: &Path, registry: &str) -> Option<PathBuf> {
     let with_port = registry.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
     with_port
         .map(|(host, port)| format!("{host}_{port}_"))

@@ -11,6 +11,8 @@ use super::process::Server;
 pub struct Daemon {
     folder: PathBuf,
     server: Server,
+    /// The only authority that it trusts, when not the machine's.
+    authority: Option<PathBuf>,
 }
 
 impl Daemon {
@@ -27,6 +29,15 @@ impl Daemon {
         )
     }
 
+    /// Starts one as [`Daemon::isolated`] does, which trusts servers of an authority.
+    pub fn trusting(folder: &Path, authority: &Path) -> Self {
+        let mut daemon = Self::isolated(folder);
+        daemon.kill();
+        daemon.authority = Some(authority.to_owned());
+        daemon.run();
+        daemon
+    }
+
     fn configured(folder: &Path, more: &str) -> Self {
         let config = format!(
             "version = 2\nroot = {root:?}\nstate = {state:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
@@ -36,7 +47,7 @@ impl Daemon {
             socket = folder.join("containerd.sock"),
         );
         std::fs::write(folder.join("config.toml"), config + more).unwrap();
-        let mut daemon = Self { folder: folder.to_owned(), server: Server::new("containerd") };
+        let mut daemon = Self { folder: folder.to_owned(), server: Server::new("containerd"), authority: None };
         daemon.run();
         daemon
     }
@@ -48,6 +59,10 @@ impl Daemon {
             .arg("--config")
             .arg(self.folder.join("config.toml"))
             .stderr(Stdio::null());
+        if let Some(authority) = &self.authority {
+            // Go's crypto/x509 reads it in place of the machine's.
+            command.env("SSL_CERT_FILE", authority);
+        }
         let socket = self.socket();
         self.server.start(&mut command, || std::os::unix::net::UnixStream::connect(&socket).is_ok());
     }

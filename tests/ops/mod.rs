@@ -1,6 +1,7 @@
 //! The operations, each compared with what the real `ctr` sees.
 
 mod archive;
+mod by_daemon;
 mod companions;
 mod container;
 mod container_commit;
@@ -10,6 +11,7 @@ mod content;
 mod convert;
 mod copy;
 mod copy_nodes;
+mod disk;
 mod events;
 mod image;
 mod inspect;
@@ -34,11 +36,13 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(container_script::trials(env));
     trials.extend(container_spec::trials(env));
     trials.extend(archive::trials(env));
+    trials.extend(by_daemon::trials(env));
     trials.extend(companions::trials(env));
     trials.extend(convert::trials(env));
     trials.extend(content::trials(env));
     trials.extend(copy::trials(env));
     trials.extend(copy_nodes::trials(env));
+    trials.extend(disk::trials(env));
     trials.extend(events::trials(env));
     trials.extend(image::trials(env));
     trials.extend(inspect::trials(env));

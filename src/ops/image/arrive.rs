@@ -12,7 +12,7 @@ use crate::grant::Access;
 use crate::oci::store::ImageSource;
 use crate::oci::{Descriptor, Manifest, Matcher};
 use crate::ops::copy::{Copy, Totals};
-use crate::ops::graph::{Document, Graph};
+use crate::ops::graph::{self, Document, Graph, Selection};
 use crate::ops::lease::Leased;
 use crate::ops::unpack::{Feed, Unpacker};
 use crate::ops::{Context, Effect, Error, Plan, Result, Seen};
@@ -50,7 +50,8 @@ impl Default for Arrival {
 }
 
 impl Arrival {
-    fn labels(&self, ctx: &Context) -> Labels {
+    /// Returns the labels that the record gets in a place.
+    pub(super) fn labels(&self, ctx: &Context) -> Labels {
         let mut labels = self.labels.clone();
         if ctx.namespace() == KUBERNETES {
             labels.insert(CRI_IMAGE.0.to_owned(), CRI_IMAGE.1.to_owned());
@@ -131,14 +132,40 @@ impl Arrival {
         let copying = copy(ctx, source, &sink, graph, feeds);
         let (totals, _) = tokio::try_join!(copying, try_join_all(unpacking))?;
         let image = sink.record(root).await?;
-        if ctx.namespace() == KUBERNETES {
-            // The record by which the kubelet knows an image.
-            for manifest in runnable(graph, &self.platforms) {
-                client.images().put(manifest.config.digest.as_str(), &plain(root), &labels).await?;
-            }
-        }
+        self.show(ctx, client, graph, root).await?;
         leased.release().await?;
         Ok((image, totals))
+    }
+
+    /// Makes the record by which the kubelet knows an image, where there is one.
+    async fn show(&self, ctx: &Context, client: &Client, graph: &Graph, root: &Descriptor) -> Result<()> {
+        if ctx.namespace() == KUBERNETES {
+            for manifest in runnable(graph, &self.platforms) {
+                client.images().put(manifest.config.digest.as_str(), &plain(root), &self.labels(ctx)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is left of the arrival of an image whose content and record are here. The client should have a lease.
+    ///
+    /// # Errors
+    /// [`OciError::NoPlatform`](crate::oci::Error::NoPlatform) when the image has nothing for the platforms, else what
+    /// unpacking failed with.
+    pub(super) async fn complete(&self, ctx: &Context, client: &Client, image: &Image) -> Result<()> {
+        let store = ContainerdStore::new(client.clone(), &image.name);
+        let selection = Selection::Matching(self.platforms.clone());
+        let graph = graph::walk(&store, None, &image.target, &selection).await?;
+        if self.unpack {
+            let snapshotter = super::snapshotter(ctx, self.snapshotter.as_deref()).await?;
+            for manifest in runnable(&graph, &self.platforms) {
+                let (feed, unpacker) = Unpacker::new(client, &snapshotter, &manifest, ctx.progress(), ctx.debts());
+                // All that will arrive is here.
+                drop(feed);
+                unpacker.run().await?;
+            }
+        }
+        self.show(ctx, client, &graph, &image.target).await
     }
 }
 

@@ -15,6 +15,22 @@ use crate::script::error::Result;
 use crate::script::options::Options;
 use crate::script::value::{Arg, Name, Slot};
 
+/// Who moves the bytes.
+const VIA: Opt = Opt::new(
+    "via",
+    "string",
+    "Who speaks to the registry: `client`, this program, which is the default, or `daemon`, containerd's transfer service (containerd 1.7 and later). The daemon goes through its own proxies and trusts its own machine's authorities; a `hosts_dir` is then on its machine, and `skip_verify`, `tlscacert` and `tlscert` are refused, as are `plain_http` and `hosts_dir` where the service passes over them (1.7).",
+);
+
+/// Reads whether the daemon is to move the bytes.
+fn by_daemon(options: &Options) -> Result<bool> {
+    match options.string("via")?.as_deref() {
+        None | Some("client") => Ok(false),
+        Some("daemon") => Ok(true),
+        Some(other) => Err(options.bad("via", format!("is 'client' or 'daemon', not '{other}'"))),
+    }
+}
+
 /// The options of `pull` beside those that say how a registry is reached.
 const PULL_OWN: &[Opt] = &[
     PLATFORM,
@@ -22,6 +38,7 @@ const PULL_OWN: &[Opt] = &[
     Opt::new("unpack", "bool", "Whether layers are unpacked. Default true."),
     SNAPSHOTTER,
     Opt::new("label", "map", "Labels for the image, such as `io.cri-containerd.pinned`."),
+    VIA,
 ];
 
 const PULL: Spec = Spec {
@@ -48,12 +65,18 @@ fn pull(call: &Call<'_>, reference: Name, options: Options) -> Result<ImageObjec
         metadata_only: false,
     };
     let registry = registry_options(call, &options)?;
-    let image = call.run(ops::image::Pull::new(reference, arrival, registry))?;
+    let image = if by_daemon(&options)? {
+        let name = reference.to_string();
+        let pulled = call.run(ops::image::PullByDaemon::new(reference, arrival, registry))?;
+        pulled.ok_or_else(|| ops::Error::not_found("image", &name, []))?
+    } else {
+        call.run(ops::image::Pull::new(reference, arrival, registry))?
+    };
     Ok(ImageObject::new(image, call.ctx().place()))
 }
 
 const PUSH_OWN: &[Opt] =
-    &[Opt::new("platform", "string", "The one platform to send. Default: all of the image that are here.")];
+    &[Opt::new("platform", "string", "The one platform to send. Default: all of the image that are here."), VIA];
 
 const PUSH_OPTIONS: &[Opt] = &joined::<{ PUSH_OWN.len() + REACH.len() }>(PUSH_OWN, REACH);
 
@@ -76,6 +99,9 @@ fn push(call: &Call<'_>, target: Name, second: Option<Dynamic>, options: Options
         None => (<Option<Name> as Arg>::take(second, Slot { call, name: "source" })?, options),
     };
     let settings = push_options(call, &options, source.map(|source| source.0))?;
+    if by_daemon(&options)? {
+        return call.run(ops::image::PushByDaemon::new(target, settings)).map(CopiedObject);
+    }
     call.run(ops::image::Push::new(target, settings)).map(CopiedObject)
 }
 
@@ -101,7 +127,11 @@ const IMAGE_PUSH: Spec = Spec {
 fn image_push(call: &Call<'_>, image: ImageObject, options: Options) -> Result<CopiedObject> {
     let target: Reference = image.record().name.parse().map_err(ops::Error::from)?;
     let settings = push_options(call, &options, Some(image.record().name.clone()))?;
-    call.run_in(&call.at(image.place()), ops::image::Push::new(target, settings)).map(CopiedObject)
+    let there = call.at(image.place());
+    if by_daemon(&options)? {
+        return call.run_in(&there, ops::image::PushByDaemon::new(target, settings)).map(CopiedObject);
+    }
+    call.run_in(&there, ops::image::Push::new(target, settings)).map(CopiedObject)
 }
 
 /// Registers the functions.
