@@ -16,6 +16,7 @@ pub mod engine;
 pub mod env;
 pub mod fault;
 pub mod fleet;
+pub mod generation;
 pub mod harbor;
 pub mod image;
 pub mod leftovers;
