@@ -1,6 +1,40 @@
-//! What the generations of containerd write differently: their runtime specs, brought to what the newest writes.
+//! What the generations of containerd do differently: the runtime specs that they write, brought to what the newest writes,
+//! and the way that images take with ctr.
+
+use std::ffi::{OsStr, OsString};
+use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
+
+use super::output::Output;
+
+/// The commands of `ctr images` that newer ones leave to the daemon, unless `--local` is given.
+const MOVING: [&str; 5] = ["pull", "push", "tag", "import", "export"];
+
+/// Returns the words of a line of ctr with `--local` where the installed ctr knows it, so that every generation does the
+/// same: the daemon's own way unpacks only for the snapshotters of its configuration.
+pub fn local<S: AsRef<OsStr>>(words: &[S]) -> Vec<OsString> {
+    let mut words: Vec<OsString> = words.iter().map(|word| word.as_ref().to_owned()).collect();
+    let pairs = |pair: &[OsString]| {
+        let images = ["images", "image", "i"].iter().any(|name| pair[0] == *name);
+        images && MOVING.iter().any(|name| pair[1] == *name)
+    };
+    if let Some(at) = words.windows(2).position(pairs)
+        && knows_local()
+    {
+        words.insert(at + 2, "--local".into());
+    }
+    words
+}
+
+fn knows_local() -> bool {
+    static KNOWS: OnceLock<bool> = OnceLock::new();
+    *KNOWS.get_or_init(|| {
+        let help = Output::of(Command::new("ctr").args(["images", "pull", "--help"])).ok();
+        help.contains("--local ")
+    })
+}
 
 /// The calls that containerd 1.7 allows and 1.6 does not (`contrib/seccomp/seccomp_default.go` of 1.6.20 and 1.7.24).
 const NEW_CALLS: [&str; 7] =
