@@ -13,27 +13,27 @@ use super::output::Output;
 const MOVING: [&str; 5] = ["pull", "push", "tag", "import", "export"];
 
 /// Returns the words of a line of ctr with `--local` where the installed ctr knows it, so that every generation does the
-/// same: the daemon's own way unpacks only for the snapshotters of its configuration.
+/// same: the daemon's own way unpacks only for the snapshotters of its configuration. And with `--skip-metadata`: since 2.0
+/// a pull takes the documents of all platforms along.
 pub fn local<S: AsRef<OsStr>>(words: &[S]) -> Vec<OsString> {
     let mut words: Vec<OsString> = words.iter().map(|word| word.as_ref().to_owned()).collect();
     let pairs = |pair: &[OsString]| {
         let images = ["images", "image", "i"].iter().any(|name| pair[0] == *name);
         images && MOVING.iter().any(|name| pair[1] == *name)
     };
-    if let Some(at) = words.windows(2).position(pairs)
-        && knows_local()
-    {
+    let Some(at) = words.windows(2).position(pairs) else { return words };
+    if help_of_pull().contains("--skip-metadata") && words[at + 1] == "pull" {
+        words.insert(at + 2, "--skip-metadata".into());
+    }
+    if help_of_pull().contains("--local ") {
         words.insert(at + 2, "--local".into());
     }
     words
 }
 
-fn knows_local() -> bool {
-    static KNOWS: OnceLock<bool> = OnceLock::new();
-    *KNOWS.get_or_init(|| {
-        let help = Output::of(Command::new("ctr").args(["images", "pull", "--help"])).ok();
-        help.contains("--local ")
-    })
+fn help_of_pull() -> &'static str {
+    static HELP: OnceLock<String> = OnceLock::new();
+    HELP.get_or_init(|| Output::of(Command::new("ctr").args(["images", "pull", "--help"])).ok())
 }
 
 /// The calls that containerd 1.7 allows and 1.6 does not (`contrib/seccomp/seccomp_default.go` of 1.6.20 and 1.7.24).
