@@ -278,6 +278,8 @@ fn a_missing_program_is_named(env: &Env) {
     let search = env.new_folder("search");
     for (program, package) in [("containerd", "containerd"), ("runc", "runc"), ("docker-registry", "docker-registry")] {
         let mut options = sandbox_in(&base).with_registry(RegistryOptions::default());
+        // Nothing but the search says where programs are.
+        options.containerd = None;
         options.search = vec![search.clone()];
         let error = Sandbox::start(&options).unwrap_err();
         assert!(error.to_string().starts_with(&format!("{program} was not found in {}", search.display())), "{error}");

@@ -144,13 +144,7 @@ impl Images {
     /// # Errors
     /// [`Error::is_not_found`](super::Error::is_not_found) when there is none.
     pub async fn set_labels(&self, name: &str, labels: &Labels) -> Result<Image> {
-        let image = wire_v1::Image {
-            name: name.to_owned(),
-            labels: wire::to_labels(labels),
-            // The mask leaves it alone. Without one containerd 1.7 and 2.x crash (services/images/helpers.go, descFromProto).
-            target: Some(containerd_client::types::Descriptor::default()),
-            ..Default::default()
-        };
+        let image = wire_v1::Image { name: name.to_owned(), labels: wire::to_labels(labels), ..Default::default() };
         self.update("label image", image, wire::label_mask(labels.keys())).await
     }
 
@@ -198,6 +192,9 @@ impl Images {
 
     async fn update(&self, action: &'static str, image: wire_v1::Image, mask: prost_types::FieldMask) -> Result<Image> {
         let name = image.name.clone();
+        // A mask without it leaves it alone; without one containerd 1.7 and 2.x crash all the same
+        // (services/images/helpers.go, descFromProto).
+        let image = wire_v1::Image { target: image.target.or_else(|| Some(Default::default())), ..image };
         let request = UpdateImageRequest { image: Some(image), update_mask: Some(mask), source_date_epoch: None };
         let answer = self.rpc().update(request).await;
         let image = answer.map_err(failed(action, &name))?.into_inner().image;

@@ -12,9 +12,11 @@ use ctrsh::sandbox::{Options, RegistryOptions, Sandbox};
 
 use super::certificates::Certificates;
 use super::engine::Engine;
+use super::generation;
 use super::image::{Image, Kind};
 use super::leftovers::mounts_with;
 use super::output::Output;
+use super::owner;
 
 /// The programs that the tests run, and the Debian packages that have them.
 const PROGRAMS: [(&str, &str); 9] = [
@@ -194,6 +196,7 @@ impl Env {
     pub fn new_folder(&self, area: &str) -> PathBuf {
         let path = self.folder().join(self.fresh(area));
         std::fs::create_dir_all(&path).unwrap();
+        owner::claim(&path);
         path
     }
 
@@ -276,6 +279,7 @@ impl Env {
 
     /// Runs `ctr` against the shared containerd.
     pub fn ctr<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Output {
+        let arguments = generation::local(arguments);
         Output::of(
             Command::new("ctr").arg("--address").arg(self.socket()).args(arguments).env_remove("CONTAINERD_ADDRESS"),
         )
@@ -304,10 +308,11 @@ impl Env {
 
     /// Returns a command as [`Env::ctrsh_command`] does, but without an address and without starting the daemons.
     pub fn bare_ctrsh_command(&self) -> Command {
-        let home = self.folder().join("home");
-        let temporary = self.folder().join("tmp");
+        let home = self.folder().join(owner::named("home"));
+        let temporary = self.folder().join(owner::named("tmp"));
         for folder in [&home, &temporary] {
             std::fs::create_dir_all(folder).unwrap();
+            owner::claim(folder);
         }
         let mut command = Command::new(env!("CARGO_BIN_EXE_ctrsh"));
         command

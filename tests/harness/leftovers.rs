@@ -7,6 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::env::Env;
+use super::owner;
 
 /// What there is in a namespace and on the machine for the shared containerd.
 ///
@@ -19,9 +20,9 @@ pub struct Leftovers {
     pub snapshots: BTreeSet<String>,
     pub leases: BTreeSet<String>,
     pub ingests: BTreeSet<String>,
-    /// FIFOs below the homes and temporary folders of the suite's ctrsh processes.
+    /// FIFOs below the homes and temporary folders of the trial's ctrsh processes.
     pub fifos: BTreeSet<PathBuf>,
-    /// Mount points of this namespace's tasks, and of the suite's folder.
+    /// Mount points of this namespace's tasks, and of the trial's folders.
     pub mounts: BTreeSet<String>,
     /// Pids of the shims of this namespace.
     pub shims: BTreeSet<u32>,
@@ -101,9 +102,14 @@ fn mounts(env: &Env, namespace: &str) -> BTreeSet<String> {
     let suite = mounts_with(&env.folder().to_string_lossy()).into_iter();
     found.extend(suite.filter(|point| {
         let above = Path::new(point).ancestors();
-        !above.take_while(|path| *path != env.folder()).any(is_of_own_daemon)
+        !above.take_while(|path| *path != env.folder()).any(is_of_others)
     }));
     found
+}
+
+/// Returns whether what is below a folder comes and goes with others than this trial's shared containerd.
+fn is_of_others(folder: &Path) -> bool {
+    owner::is_of_another(folder) || is_of_own_daemon(folder)
 }
 
 /// Returns whether this is the folder of a daemon that one test started for itself, or of the Docker Engine: what is below
@@ -122,7 +128,7 @@ fn fifos(env: &Env) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut folders = vec![env.folder().to_owned()];
     while let Some(folder) = folders.pop() {
-        if is_of_own_daemon(&folder) {
+        if is_of_others(&folder) {
             continue;
         }
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

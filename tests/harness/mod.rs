@@ -16,10 +16,12 @@ pub mod engine;
 pub mod env;
 pub mod fault;
 pub mod fleet;
+pub mod generation;
 pub mod harbor;
 pub mod image;
 pub mod leftovers;
 pub mod output;
+pub mod owner;
 pub mod picture;
 pub mod process;
 pub mod registry;
@@ -57,6 +59,7 @@ pub fn pure(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
 
 /// Runs a test and turns its panic into a failure with the panic's message.
 fn run(test: impl FnOnce()) -> Result<(), Failed> {
+    owner::begin();
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)).map_err(|payload| {
         let text = payload.downcast_ref::<String>().cloned();
         let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::theirs::{Theirs, wait_until};
 use super::{Ours, says};
 use crate::harness::dam::Dam;
+use crate::harness::generation;
 use crate::harness::image::digest;
 use crate::harness::output::Output;
 use crate::harness::{Env, Kind, trial};
@@ -58,7 +59,9 @@ fn kubelet(env: &Env) {
         assert_eq!(record.len(), 1, "{record:?}");
         assert!(!record[0].contains(CRI_LABEL), "{record:?}");
         assert!(records(&image.config).is_empty());
-        theirs.run(&["images", "export", archive, &pushed]).ok();
+        // Not by the daemon, whose answer may come before the file is whole (ctr 2.1.9).
+        let export = generation::local(&["images", "export", archive, &pushed]);
+        theirs.run(&export.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>()).ok();
         theirs.run(&["images", "rm", "--sync", &pushed]).ok();
     }
 

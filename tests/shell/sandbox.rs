@@ -78,7 +78,7 @@ fn a_prompt_that_is_left(env: &Env) {
     let mut terminal = Terminal::run(&command);
     terminal.wait_for("sandbox/default>");
     terminal.press("write_file(\"socket\", node().address)\r");
-    let note = env.folder().join("home/socket");
+    let note = command.get_current_dir().unwrap().join("socket");
     terminal.wait("the address", |_| std::fs::read_to_string(&note).is_ok_and(|text| !text.is_empty()));
     let address = std::fs::read_to_string(&note).unwrap();
     std::fs::remove_file(&note).unwrap();

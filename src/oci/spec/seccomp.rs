@@ -1,4 +1,5 @@
-//! containerd's default profile of system calls (`contrib/seccomp/seccomp_default.go`, as 1.6.20 has it).
+//! containerd's default profile of system calls (`contrib/seccomp/seccomp_default.go`, as 2.1.9 has it: io_uring, which
+//! gets round filters, is not in it any more, nor are sockets to the hypervisor, AF_VSOCK).
 
 use serde_json::{Value, json};
 
@@ -12,6 +13,9 @@ const PERSONALITIES: [u64; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// The flags of clone(2) that make namespaces.
 const CLONE_NAMESPACES: u64 = 0x7e02_0000;
+
+/// The family of sockets to the hypervisor, past every network namespace (vsock(7)).
+const AF_VSOCK: u32 = 40;
 
 /// What clone3(2) fails with, so that libc falls back to clone(2), whose flags a filter can see: ENOSYS.
 const ENOSYS: u32 = 38;
@@ -34,7 +38,6 @@ const BY_CAPABILITY: [(&str, &[&str]); 13] = [
             "mount",
             "mount_setattr",
             "move_mount",
-            "name_to_handle_at",
             "open_tree",
             "perf_event_open",
             "quotactl",
@@ -56,7 +59,7 @@ const BY_CAPABILITY: [(&str, &[&str]); 13] = [
     ("CAP_SYS_RAWIO", &["iopl", "ioperm"]),
     ("CAP_SYS_TIME", &["settimeofday", "stime", "clock_settime", "clock_settime64"]),
     ("CAP_SYS_TTY_CONFIG", &["vhangup"]),
-    ("CAP_SYS_NICE", &["get_mempolicy", "mbind", "set_mempolicy"]),
+    ("CAP_SYS_NICE", &["get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node"]),
     ("CAP_SYSLOG", &["syslog"]),
     ("CAP_PERFMON", &["perf_event_open"]),
 ];
@@ -65,6 +68,11 @@ const BY_CAPABILITY: [(&str, &[&str]); 13] = [
 #[must_use]
 pub fn default_profile(spec: &Spec) -> Value {
     let mut syscalls = vec![allow(&ALWAYS.lines().collect::<Vec<_>>())];
+    syscalls.push(json!({
+        "names": ["socket"],
+        "action": "SCMP_ACT_ALLOW",
+        "args": [{"index": 0, "value": AF_VSOCK, "op": "SCMP_CMP_NE"}],
+    }));
     for personality in PERSONALITIES {
         syscalls.push(json!({
             "names": ["personality"],
@@ -73,7 +81,7 @@ pub fn default_profile(spec: &Spec) -> Value {
         }));
     }
     // Since Linux 4.8 ptrace can no longer be used to get round a filter; every kernel that runs this is newer.
-    syscalls.push(allow(&["ptrace"]));
+    syscalls.push(allow(&["process_vm_readv", "process_vm_writev", "ptrace"]));
     syscalls.extend(of_architecture());
 
     let capabilities = spec.process.as_ref().and_then(|process| process.capabilities.as_ref());

@@ -191,6 +191,10 @@ impl Operation for Create {
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Container>> {
         identifier::check("container id", &self.id)?;
         self.settle(ctx.namespace())?;
+        if let Some(sandbox) = &self.options.sandbox {
+            // containerd would make the record for one that is not there.
+            crate::ops::sandbox::get(ctx, sandbox).await?;
+        }
         let mut snapshotter = String::new();
         if self.options.spec.rootfs.is_none() {
             let image = image::get(ctx, &self.image).await?;
