@@ -42,7 +42,6 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (0, ANY),
         sample: &["image~=busybox"],
         flags: &[&[QUIET]],
-        parity: &["--quiet"],
         make: list,
         ..COMMAND
     },
@@ -54,7 +53,6 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (1, 1),
         sample: &["web"],
         flags: &[&[switch("spec", Tier::A, Form::Own)]],
-        parity: &["--spec"],
         make: info,
         ..COMMAND
     },
@@ -66,7 +64,6 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (1, ANY),
         sample: &["web"],
         flags: &[&[switch("keep-snapshot", Tier::A, option(Value::Switch))]],
-        parity: &[""],
         make: delete,
         ..COMMAND
     },
@@ -77,7 +74,6 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "CONTAINER KEY=VALUE…",
         count: (1, ANY),
         sample: &["web", "team=core"],
-        parity: &[""],
         make: label,
         ..COMMAND
     },
@@ -94,6 +90,7 @@ pub(super) const COMMANDS: &[Command] = &[
             switch("image", Tier::B, option(Value::Switch)),
             switch("task", Tier::B, option(Value::Switch)),
         ]],
+        forms: &["", "--rw", "--image", "--task"],
         make: checkpoint,
         ..COMMAND
     },
@@ -106,6 +103,7 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (2, 2),
         sample: &["web", "example/checkpoint:1"],
         flags: &[&[switch("rw", Tier::B, option(Value::Switch)), switch("live", Tier::B, option(Value::Switch))]],
+        forms: &["", "--rw", "--live"],
         make: restore,
         ..COMMAND
     },

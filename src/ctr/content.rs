@@ -75,7 +75,9 @@ fn push_object(p: &Parsed) -> Result<Vec<Step>> {
 
 fn prune_references(p: &Parsed) -> Result<Vec<Step>> {
     let mut options = Map::default();
-    if !p.has("async") {
+    if p.has("dry") {
+        options.set("dry", "true");
+    } else if !p.has("async") {
         options.set("wait", "true");
     }
     script(call("content::prune_references", &[] as &[&str], &options))
@@ -208,7 +210,7 @@ pub(super) const COMMANDS: &[Command] = &[
         names: &["references"],
         id: "C12",
         tier: Tier::B,
-        flags: &[&[switch("async", Tier::B, option(Value::Switch)), switch("dry", Tier::B, option(Value::Switch))]],
+        flags: &[&[switch("async", Tier::B, Form::Own), switch("dry", Tier::B, Form::Own)]],
         make: prune_references,
         ..COMMAND
     },

@@ -232,7 +232,6 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (0, ANY),
         sample: &["name~=busybox"],
         flags: &[&[QUIET]],
-        parity: &["--quiet"],
         make: list,
         ..COMMAND
     },
@@ -244,7 +243,6 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (1, 1),
         sample: &[BUSYBOX],
         flags: &[REGISTRY, PULL],
-        parity: &["", "--platform", "--label", "--plain-http", "--snapshotter"],
         make: pull,
         ..COMMAND
     },
@@ -256,7 +254,6 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (1, 2),
         sample: &["harbor.example/course/box:1", BUSYBOX],
         flags: &[REGISTRY, PUSH],
-        parity: &[""],
         make: push,
         ..COMMAND
     },
@@ -276,7 +273,6 @@ pub(super) const COMMANDS: &[Command] = &[
                 Form::Other("a name has to be a reference, or no other tool could use it"),
             ),
         ]],
-        parity: &["", "--force"],
         make: tag,
         ..COMMAND
     },
@@ -288,7 +284,6 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (1, ANY),
         sample: &["example/box:1"],
         flags: &[&[switch("sync", Tier::A, option_as("wait", Value::Switch))]],
-        parity: &["", "--sync"],
         make: delete,
         ..COMMAND
     },
@@ -300,7 +295,6 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (1, 1),
         sample: &["box.tar"],
         flags: &[IMPORT],
-        parity: &["", "--no-unpack"],
         make: import,
         ..COMMAND
     },
@@ -312,7 +306,6 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (2, ANY),
         sample: &["box.tar", BUSYBOX],
         flags: &[EXPORT],
-        parity: &[""],
         make: export,
         ..COMMAND
     },
@@ -324,7 +317,6 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (0, ANY),
         sample: &["name~=busybox"],
         flags: &[&[QUIET, SNAPSHOTTER]],
-        parity: &["--quiet"],
         make: check,
         ..COMMAND
     },
@@ -336,7 +328,6 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (1, ANY),
         sample: &[BUSYBOX, "team=core"],
         flags: &[&[switch("replace-all", Tier::A, option(Value::Switch)).or("r")]],
-        parity: &[""],
         make: label,
         ..COMMAND
     },
@@ -359,6 +350,7 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (2, 2),
         sample: &[BUSYBOX, "/mnt"],
         flags: &[NO_REGISTRY, MOUNT],
+        forms: &["--rw", "--expiration"],
         make: mount,
         ..COMMAND
     },

@@ -48,7 +48,6 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "NAME [KEY=VALUE…]",
         count: (1, ANY),
         sample: &["shop", "team=core"],
-        parity: &[""],
         make: create,
         ..COMMAND
     },
@@ -59,7 +58,6 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "NAME KEY=VALUE…",
         count: (1, ANY),
         sample: &["shop", "team=core"],
-        parity: &[""],
         make: label,
         ..COMMAND
     },
@@ -76,7 +74,6 @@ pub(super) const COMMANDS: &[Command] = &[
             Form::Refused("remove the empty folder of the namespace below /sys/fs/cgroup: rmdir /sys/fs/cgroup/NAME"),
         )
         .or("c")]],
-        parity: &[""],
         make: remove,
         ..COMMAND
     },

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::table::{Command, Flag, Form, commands};
+use super::table::{Command, Flag, Form, Tier, commands};
 use super::{Line, translate};
 
 /// A row of the table: a command alone, or with one of its flags.
@@ -54,10 +54,10 @@ impl Row {
     #[must_use]
     pub fn test(&self) -> String {
         let flag = self.flag.map(Flag::written).unwrap_or_default();
-        if self.command.parity.contains(&flag.as_str()) {
-            format!("parity::{}", self.name())
-        } else {
+        if self.tier() == Tier::C || self.command.forms.contains(&flag.as_str()) {
             "ctr::forms".into()
+        } else {
+            format!("parity::{}", self.name())
         }
     }
 }

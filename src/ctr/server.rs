@@ -24,8 +24,10 @@ fn deprecations(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 fn inspect_runtime(p: &Parsed) -> Result<Vec<Step>> {
-    let runtime: Vec<String> = p.value("runtime").map(text).into_iter().collect();
-    script(call("inspect_runtime", &runtime, &p.options()?))
+    let options = p.options()?;
+    // Options follow a name.
+    let runtime = p.value("runtime").or((!options.is_empty()).then_some("io.containerd.runc.v2"));
+    script(call("inspect_runtime", &runtime.map(text).into_iter().collect::<Vec<_>>(), &options))
 }
 
 /// The commands.
@@ -46,7 +48,6 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "[--quiet] [--detailed] [FILTER…]",
         count: (0, ANY),
         sample: &["type==io.containerd.snapshotter.v1"],
-        parity: &["--quiet"],
         flags: &[&[QUIET, switch("detailed", Tier::A, Form::Own).or("d")]],
         make: plugins,
         ..COMMAND
@@ -94,7 +95,6 @@ pub(super) const COMMANDS: &[Command] = &[
                 "leave it out: that of Linux is the same on every architecture, and others run no containers here",
             ),
         )]],
-        parity: &[""],
         make: |_| script("print(to_json(oci::spec()))"),
         ..COMMAND
     },

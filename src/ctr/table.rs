@@ -194,8 +194,9 @@ pub struct Command {
     /// Words to show it with that stand before the arguments: flags without which it does nothing.
     pub(super) needs: &'static [&'static str],
     pub(super) flags: &'static [&'static [Flag]],
-    /// What a test does once with ctr and once with ctrsh and finds the same state after: flags, and "" for the command alone.
-    pub parity: &'static [&'static str],
+    /// What no test does once with ctr and once with ctrsh to find the same state after: flags, and "" for the command alone.
+    /// `tests/parity` says why.
+    pub forms: &'static [&'static str],
     pub(super) make: fn(&Parsed) -> Result<Vec<Step>>,
 }
 
@@ -213,7 +214,7 @@ pub(super) const COMMAND: Command = Command {
     instead: &[],
     needs: &[],
     flags: &[],
-    parity: &[],
+    forms: &[],
     make: |_| Ok(Vec::new()),
 };
 

@@ -16,11 +16,14 @@ fn start(p: &Parsed) -> Result<Vec<Step>> {
         options.set("log_uri", text("null"));
     }
     let start = call("start", &[p.text(0)], &options);
-    // Only what goes to a log of its own can be followed.
-    if p.has("detach") || p.has("null-io") || p.value("log-uri").is_some() {
+    if p.has("detach") {
         return script(start);
     }
     let id = p.text(0);
+    // Only what goes to a log of its own can be followed.
+    if p.has("null-io") || p.value("log-uri").is_some() {
+        return script(sequence(&[start, format!("wait({id})")]));
+    }
     script(sequence(&[start, format!("logs({id}, #{{ follow: true }})"), format!("wait({id})")]))
 }
 
@@ -44,7 +47,15 @@ fn exec(p: &Parsed) -> Result<Vec<Step>> {
     if p.has("tty") {
         options.set("tty", "true");
     }
-    script(call("exec", &[p.text(0), array(command)], &options))
+    let arguments = [p.text(0), array(command)];
+    if p.has("detach") || (p.value("log-uri").is_none() && p.value("fifo-dir").is_none()) {
+        return script(call("exec", &arguments, &options));
+    }
+    // What goes elsewhere is not returned, so it is waited for as one that is detached.
+    options.set("detach", "true");
+    let started = format!("let look = {}", call("exec", &arguments, &options));
+    let of_it = |name: &str| format!("{name}({}, #{{ exec_id: look }})", p.text(0));
+    script(sequence(&[started, format!("let code = {}", of_it("wait")), of_it("delete"), "code".into()]))
 }
 
 fn kill(p: &Parsed) -> Result<Vec<Step>> {
@@ -97,7 +108,6 @@ pub(super) const COMMANDS: &[Command] = &[
             one("fifo-dir", "/run/fifos", C, option(Value::Text)),
             switch("no-pivot", C, Form::Refused("make the container so: create(ID, IMAGE, #{ no_pivot: true })")),
         ]],
-        parity: &["", "--detach", "--pid-file"],
         make: start,
         ..COMMAND
     },
@@ -107,7 +117,6 @@ pub(super) const COMMANDS: &[Command] = &[
         id: "T2",
         usage: "[--quiet]",
         flags: &[&[QUIET]],
-        parity: &["--quiet"],
         make: list,
         ..COMMAND
     },
@@ -128,7 +137,6 @@ pub(super) const COMMANDS: &[Command] = &[
             one("log-uri", "file:///var/log/look.log", B, option(Value::Text)),
             one("fifo-dir", "/run/fifos", C, option(Value::Text)),
         ]],
-        parity: &["", "--exec-id", "--cwd", "--user"],
         make: exec,
         ..COMMAND
     },
@@ -144,7 +152,6 @@ pub(super) const COMMANDS: &[Command] = &[
             switch("all", A, option(Value::Switch)).or("a"),
             one("exec-id", "look", A, option(Value::Text)),
         ]],
-        parity: &["--signal", "--all"],
         make: kill,
         ..COMMAND
     },
@@ -156,7 +163,6 @@ pub(super) const COMMANDS: &[Command] = &[
         count: (1, ANY),
         sample: &["web"],
         flags: &[&[switch("force", A, option(Value::Switch)).or("f"), one("exec-id", "look", A, option(Value::Text))]],
-        parity: &["", "--force"],
         make: delete,
         ..COMMAND
     },
@@ -178,7 +184,6 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "CONTAINER",
         count: (1, 1),
         sample: &["web"],
-        parity: &[""],
         make: |p| plain("pause", p),
         ..COMMAND
     },
@@ -189,7 +194,6 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "CONTAINER",
         count: (1, 1),
         sample: &["web"],
-        parity: &[""],
         make: |p| plain("resume", p),
         ..COMMAND
     },

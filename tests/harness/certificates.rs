@@ -3,9 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
+};
 
-/// A certificate authority's certificate, and a server's certificate and key, as PEM files.
+/// A certificate authority's certificate, and a server's and a client's certificate and key, as PEM files.
 #[derive(Debug, Clone)]
 pub struct Certificates {
     /// The authority's certificate, which a client is to trust.
@@ -14,10 +17,14 @@ pub struct Certificates {
     pub certificate: PathBuf,
     /// The server's key.
     pub key: PathBuf,
+    /// A client's certificate.
+    pub client: PathBuf,
+    /// The client's key.
+    pub client_key: PathBuf,
 }
 
 impl Certificates {
-    /// Makes a new authority and lets it sign a server's certificate.
+    /// Makes a new authority and lets it sign a server's and a client's certificate.
     pub fn make(folder: &Path) -> Self {
         fs::create_dir_all(folder).unwrap();
         let mut authority = CertificateParams::default();
@@ -32,6 +39,12 @@ impl Certificates {
         let key = KeyPair::generate().unwrap();
         let server = server.signed_by(&key, &authority).unwrap();
 
+        let mut client = CertificateParams::new(Vec::new()).unwrap();
+        client.distinguished_name.push(DnType::CommonName, "ctrsh test client");
+        client.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        let client_key = KeyPair::generate().unwrap();
+        let client = client.signed_by(&client_key, &authority).unwrap();
+
         let write = |name: &str, text: String| {
             let path = folder.join(name);
             fs::write(&path, text).unwrap();
@@ -41,6 +54,8 @@ impl Certificates {
             ca: write("ca.crt", authority.pem()),
             certificate: write("server.crt", server.pem()),
             key: write("server.key", key.serialize_pem()),
+            client: write("client.crt", client.pem()),
+            client_key: write("client.key", client_key.serialize_pem()),
         }
     }
 }

@@ -1,211 +1,386 @@
 //! The same work done once by ctr and once by `ctrsh ctr`, in two namespaces of one daemon: what the daemon has then is the same.
 
 mod cases;
+mod scene;
 mod state;
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use ctrsh::ctr::Tier;
 use libtest_mimic::Trial;
+use serde_json::{Value, json};
 
+use crate::harness;
 use crate::harness::output::Output;
-use crate::harness::{Env, Kind, pure, trial};
-use state::State;
+use crate::harness::{Env, pure, trial};
+use crate::shell::terminal::Terminal;
+use scene::{Shared, Side};
+
+/// The name of the image that is there.
+const IMAGE: &str = "example.test/busybox:1";
 
 /// A row of the table of commands, and the work that shows it.
 ///
-/// In words `$IMAGE` is an image that is there, `$REF` one in a registry and `$INDEX` one of several platforms, `$TARGET` a
-/// reference that only this side has, `$ARCHIVE` an archive, `$FILE` a file that only this side has, `$OTHER` a namespace that only
-/// this side has, `$FOREIGN` a platform that is not this machine's, and `$SNAPSHOTTER` the snapshotter.
+/// Words that begin with `$` are what `scene.rs` makes of them; `$LOCAL` is `--local` where ctr has that.
+#[derive(Clone)]
 pub struct Case {
     /// The row, as `docs/ctr.md` has it.
-    pub row: &'static str,
+    pub row: String,
     /// What ctr does first on both sides.
-    pub before: &'static [&'static [&'static str]],
+    pub before: Vec<String>,
     /// The line.
-    pub line: &'static [&'static str],
-    /// A function, and one of its options, without which ctrsh cannot do it yet.
-    pub needs: Option<(&'static str, &'static str)>,
-    /// What is to be asked beside the namespace's own state.
-    pub also: Also,
+    pub line: String,
+    /// What it reads.
+    pub input: &'static str,
+    /// What is compared beside the state.
+    pub asks: Asks,
+    /// Beginnings of names in the state that are not compared.
+    pub apart: &'static [&'static str],
+    /// What a ctr does in place of the line that does not know the row.
+    pub older: Option<String>,
+    /// What stands in the output, or in the state after.
+    pub shows: &'static str,
+    /// How it is run.
+    pub way: Way,
+    /// How it ends.
+    pub fate: Fate,
+    /// What ctr does in place of the line, as ctrsh does that on purpose.
+    pub theirs: Option<&'static str>,
+    /// Whether a containerd whose ctr does not know the row cannot do it either, which ctrsh has to say.
+    pub new: bool,
+    /// Whether the tasks end by themselves, which takes a moment.
+    pub ends: bool,
+    /// Whether the state is read before the collector takes what nothing holds.
+    pub kept: bool,
 }
 
-/// What a case changes beside its namespace.
+/// How a line ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Also {
+pub enum Fate {
+    Works,
+    Fails,
+    /// As the machine lets it, the same for both.
+    Alike,
+}
+
+/// How a line is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To its end.
+    Plain,
+    /// On a terminal, where this is typed, and this is seen then.
+    Terminal(&'static str, &'static str),
+    /// While ctr does this again and again, until the output has what it shows.
+    While(&'static str),
+}
+
+/// What is compared beside the state.
+#[derive(Debug, Clone, Copy)]
+pub enum Asks {
     Nothing,
     /// Nothing, and a task that has ended is none: ctr removes it, ctrsh keeps it until the container is started again or deleted.
     NoneRuns,
     /// The lines of the output.
-    Output,
+    Lines,
+    /// The lines of the output, with a zero for each number, and without quotation marks for a shell.
+    Shape,
     /// The output as JSON, a runtime spec.
-    Json,
-    /// What `$TARGET` is in the registry.
-    Target,
+    Spec,
+    /// The words of the output that begin with one of these.
+    Words(&'static [&'static str]),
+    /// What is read from the two outputs, ctr's first; ctrsh's is JSON.
+    Read(fn(&str) -> Value, fn(&Value) -> Value),
     /// The blobs of the archive `$FILE`.
     Archive,
     /// That `$FILE` has the pid of the task.
     Pid,
-    /// The namespace `$OTHER`.
-    Other,
-    /// That the task has ended, which takes a moment.
-    Ended,
+    /// The bytes of `$FILE`.
+    File,
+    /// That files below `$MNT` are there.
+    Mounted,
+}
+
+impl Asks {
+    /// Says whether it is the output.
+    const fn reads(self) -> bool {
+        matches!(self, Self::Lines | Self::Shape | Self::Spec | Self::Words(_) | Self::Read(..))
+    }
 }
 
 pub fn trials(env: &Env) -> Vec<Trial> {
-    let mut trials = vec![pure("parity::the page names every case", named)];
-    let catalog = ctrsh::script::api::catalog();
-    let can = |case: &&Case| {
-        case.needs.is_none_or(|(function, option)| {
-            catalog.find(function).iter().any(|entry| entry.spec.options.iter().any(|other| other.key == option))
-        })
-    };
-    let of = |case: &'static Case| trial(&format!("parity::{}", case.row), env, move |env| run(env, case));
-    trials.extend(cases::CASES.iter().filter(can).map(of));
+    let all = cases::all();
+    let rows = all.iter().map(|case| case.row.clone()).collect::<Vec<_>>();
+    let mut trials = vec![pure("parity::the page names every case", move || named(&rows))];
+    let shared = Shared::new(env);
+    trials.extend(all.into_iter().map(|case| {
+        let shared = Arc::clone(&shared);
+        trial(&format!("parity::{}", case.row), env, move |_| run(&shared, &case))
+    }));
     trials
 }
 
-fn named() {
-    let shown: BTreeSet<String> = cases::CASES.iter().map(|case| case.row.to_owned()).collect();
-    assert_eq!(shown.len(), cases::CASES.len(), "a row has two cases");
-    let named = ctrsh::ctr::rows().filter(|row| row.test().starts_with("parity::")).map(|row| row.name());
-    assert_eq!(named.collect::<BTreeSet<_>>(), shown, "the table of src/ctr names other cases than there are");
-}
-
-/// One of the two sides of a case.
-pub struct Side {
-    pub env: Env,
-    pub namespace: String,
-    pub other: String,
-    pub folder: PathBuf,
-    pub target: String,
-    words: Vec<(&'static str, String)>,
-}
-
-impl Side {
-    fn new(env: &Env, shared: &[(&'static str, String)]) -> Self {
-        let namespace = env.namespace("parity");
-        let folder = env.new_folder("parity");
-        let target = format!("{}:1", env.repository("parity"));
-        let other = env.fresh("parity");
-        std::fs::write(folder.join("web.env"), "TZ=UTC\nAREA=a\n").unwrap();
-        let spec = env.ctr(&["oci", "spec"]).ok();
-        std::fs::write(folder.join("spec.json"), spec).unwrap();
-        let mut words = shared.to_vec();
-        words.extend([
-            ("$TARGET", target.clone()),
-            ("$FILE", folder.join("file").to_string_lossy().into_owned()),
-            ("$OTHER", other.clone()),
-        ]);
-        Self { env: env.clone(), namespace, other, folder, target, words }
-    }
-
-    fn filled(&self, words: &[&str]) -> Vec<String> {
-        let fill =
-            |word: &&str| self.words.iter().fold((*word).to_owned(), |word, (name, value)| word.replace(name, value));
-        words.iter().map(fill).collect()
-    }
-
-    /// Runs ctr in the namespace.
-    pub fn ctr(&self, words: &[&str]) -> Output {
-        let mut command = Command::new("ctr");
-        command.arg("--address").arg(self.env.socket()).args(["-n", &self.namespace]).args(self.filled(words));
-        command.env("CONTAINERD_SNAPSHOTTER", self.env.snapshotter()).current_dir(&self.folder);
-        Output::of(&mut command)
-    }
-
-    /// Runs the same line by ctrsh.
-    fn ctrsh(&self, words: &[&str], json: bool) -> Output {
-        let mut command = self.env.ctrsh_command();
-        command
-            .args(json.then_some("--json"))
-            .args(["--allow", "all", "ctr", "-n", &self.namespace])
-            .args(self.filled(words));
-        command.env("CONTAINERD_SNAPSHOTTER", self.env.snapshotter()).current_dir(&self.folder);
-        Output::of(&mut command)
-    }
-
-    /// Leaves nothing that runs.
-    fn clean(&self) {
-        for id in self.ctr(&["tasks", "ls", "-q"]).lines() {
-            // One that is paused takes no signal.
-            self.ctr(&["tasks", "resume", &id]);
-            self.ctr(&["tasks", "delete", "--force", &id]);
+/// Every row that is wanted soon has a case, or stands in the list of those that cannot have one.
+fn named(rows: &[String]) {
+    let shown: BTreeSet<&str> = rows.iter().map(String::as_str).collect();
+    assert_eq!(shown.len(), rows.len(), "a row has two cases: {rows:?}");
+    let mut wrong = Vec::new();
+    for row in ctrsh::ctr::rows() {
+        let name = row.name();
+        let (case, why) = (shown.contains(name.as_str()), cases::WITHOUT.iter().find(|(row, _)| *row == name));
+        if case == why.is_some() && row.tier() < Tier::C {
+            wrong.push(format!("{name}: {}", if case { "has a case, and a reason for none" } else { "has no case" }));
         }
-        for id in self.ctr(&["containers", "ls", "-q"]).lines() {
-            self.ctr(&["containers", "delete", &id]);
+        if row.test().starts_with("parity::") != case {
+            wrong.push(format!("{name}: the table of src/ctr says {}", row.test()));
         }
     }
+    let known: BTreeSet<String> = ctrsh::ctr::rows().map(|row| row.name()).collect();
+    let unknown = shown.iter().copied().chain(cases::WITHOUT.iter().map(|(row, _)| *row));
+    wrong.extend(unknown.filter(|row| !known.contains(*row)).map(|row| format!("{row}: is no row")));
+    assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-impl Drop for Side {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.clean();
+/// Says whether the ctr that is tested knows a row.
+fn known(row: &str) -> bool {
+    static HELP: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let help = |path: &str| {
+        let asked = || {
+            Output::of(Command::new("ctr").args(path.split(' ')).arg("--help").env("PATH", harness::env::path())).stdout
+        };
+        HELP.lock().unwrap().entry(path.to_owned()).or_insert_with(asked).clone()
+    };
+    let (path, flag) = row.split_once(" -").map_or((row, None), |(path, flag)| (path, Some(format!("-{flag}"))));
+    let own = help(path);
+    if !own.lines().any(|line| line.trim().starts_with(&format!("ctr {path} "))) {
+        return false;
+    }
+    let group = path.rsplit_once(' ').map(|(group, _)| help(group)).unwrap_or_default();
+    let has = |text: &str, flag: &str| text.split([' ', ',', '\n', '\t']).any(|word| word == flag);
+    flag.is_none_or(|flag| has(&own, &flag) || has(&group, &flag))
+}
+
+fn run(shared: &Arc<Shared>, case: &Case) {
+    let knows = known(&case.row);
+    if case.new && !knows {
+        let side = Side::new(shared);
+        if case.line.contains("$IMAGE") {
+            side.prepare();
         }
+        let output = go(&side, side.ctrsh_command(&case.line, false), case);
+        assert!(!output.succeeded() && output.stderr.contains(case.shows), "{output}");
+        return;
     }
-}
-
-fn run(env: &Env, case: &Case) {
-    let source = env.pushed(Kind::Busybox, "parity");
-    let mut shared = vec![
-        ("$REF", source.clone()),
-        ("$IMAGE", cases::IMAGE.to_owned()),
-        ("$FOREIGN", format!("linux/{}", crate::harness::image::foreign())),
-        ("$SNAPSHOTTER", env.snapshotter()),
-    ];
-    let uses =
-        |word: &str| case.line.iter().chain(case.before.iter().copied().flatten()).any(|other| other.contains(word));
-    if uses("$INDEX") {
-        shared.push(("$INDEX", env.pushed(Kind::Index, "parity")));
-    }
-    if uses("$ARCHIVE") {
-        let maker = Side::new(env, &shared);
-        prepare(&maker, &source);
-        let archive = maker.folder.join("archive.tar").to_string_lossy().into_owned();
-        maker.ctr(&["images", "export", &archive, cases::IMAGE]).ok();
-        shared.push(("$ARCHIVE", archive));
-    }
-    let [theirs, ours] = [(); 2].map(|()| Side::new(env, &shared));
+    let [theirs, ours] = [(); 2].map(|()| Side::new(shared));
+    let uses = |word: &str| std::iter::once(&case.line).chain(&case.before).any(|line| line.contains(word));
     for side in [&theirs, &ours] {
-        if uses("$IMAGE") {
-            prepare(side, &source);
+        if uses("$IMAGE") || case.line.contains("-all") {
+            side.prepare();
         }
-        for words in case.before {
-            if words.is_empty() {
-                state::ended(side);
-            } else {
-                side.ctr(words).ok();
+        for line in &case.before {
+            match line.strip_prefix('@') {
+                _ if line.is_empty() => state::ended(side),
+                Some(line) => assert_eq!(Terminal::run(&side.ctr_command(line)).leave(), 0, "{line}"),
+                None => drop(side.ctr(line).ok()),
             }
         }
     }
-    let said = theirs.ctr(case.line).expect_status(0);
-    let output = ours.ctrsh(case.line, case.also == Also::Json).expect_status(0);
-    match case.also {
-        Also::Output => assert_eq!(sorted(&output.stdout), sorted(&said.stdout), "{output}"),
-        Also::Json => assert_eq!(state::spec(&ours, &output.stdout), state::spec(&theirs, &said.stdout), "{output}"),
-        _ => {}
+    let line = case.line.as_str();
+    let json = matches!(case.asks, Asks::Spec | Asks::Words(_) | Asks::Read(..));
+    let ended = |output: Output| {
+        assert!(case.fate == Fate::Alike || output.succeeded() == (case.fate == Fate::Works), "{output}");
+        output
+    };
+    let theirs_line = if knows { Some(case.theirs.unwrap_or(line)) } else { case.older.as_deref() };
+    let said = theirs_line.map(|line| ended(go(&theirs, theirs.ctr_command(line), case)));
+    let output = ended(go(&ours, ours.ctrsh_command(line, json), case));
+    if let Some(said) = &said {
+        assert_eq!(output.succeeded(), said.succeeded(), "{output}{said}");
     }
-    // ctr leaves the index of an archive to the collector, which may take it at any moment.
-    if case.line.contains(&"import") {
-        for side in [&theirs, &ours] {
-            side.ctr(&["leases", "create", "--id", "collect"]).ok();
-            side.ctr(&["leases", "delete", "--sync", "collect"]).ok();
-        }
+    // What an operation leaves to the collector may be taken at any moment.
+    if !case.kept {
+        [&theirs, &ours].into_iter().for_each(state::collect);
     }
-    let [theirs, ours] = [&theirs, &ours].map(|side| State::of(side, case.also));
-    assert_eq!(ours, theirs, "{output}");
+    if let Some(said) = &said {
+        same_output(case, (&theirs, said), (&ours, &output));
+    }
+    let [mut theirs, mut ours] = both_after(case, [&theirs, &ours], said.is_some());
+    let shows = output.stdout.contains(case.shows) || ours.to_string().contains(case.shows);
+    assert!(shows, "nothing shows {}\n{output}\n{ours:#}", case.shows);
+    [&mut theirs, &mut ours].into_iter().for_each(|state| without(state, case.apart));
+    let differs = state::difference(&ours, &theirs);
+    if said.is_some() || case.asks.reads() || case.fate != Fate::Works {
+        assert!(
+            differs.is_empty(),
+            "\n{}\n{output}{}",
+            differs.join("\n"),
+            said.map_or(String::new(), |o| o.to_string())
+        );
+    } else {
+        assert!(!differs.is_empty(), "it did nothing\n{output}");
+    }
+    assert!(
+        !case.asks.reads() || case.fate != Fate::Works || !output.stdout.trim().is_empty(),
+        "it says nothing\n{output}"
+    );
 }
 
-fn sorted(text: &str) -> Vec<&str> {
-    let mut lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+/// Runs a line.
+fn go(side: &Side, mut command: Command, case: &Case) -> Output {
+    match case.way {
+        Way::Plain => Output::with_input(&mut command, case.input.as_bytes()),
+        Way::Terminal(keys, seen) => {
+            let mut terminal = Terminal::run(&command);
+            terminal.wait("a prompt", |text| text.contains('#'));
+            terminal.press(keys);
+            terminal.wait_for(seen);
+            let text = terminal.text();
+            let status = terminal.leave();
+            Output { command: format!("{command:?}"), status: status as i32, stdout: text, stderr: String::new() }
+        }
+        Way::While(line) => {
+            let path = side.folder.join("said");
+            let mut child =
+                command.stdout(File::create(&path).unwrap()).stderr(std::process::Stdio::null()).spawn().unwrap();
+            let begun = Instant::now();
+            let stdout = loop {
+                side.ctr(line).ok();
+                let text = std::fs::read_to_string(&path).unwrap();
+                if text.contains(case.shows) {
+                    break text;
+                }
+                assert!(begun.elapsed() < Duration::from_secs(20), "waited for {}:\n{text}", case.shows);
+            };
+            child.kill().unwrap();
+            child.wait().unwrap();
+            Output { command: format!("{command:?}"), status: 0, stdout, stderr: String::new() }
+        }
+    }
+}
+
+fn same_output(case: &Case, (theirs, said): (&Side, &Output), (ours, output): (&Side, &Output)) {
+    match case.asks {
+        Asks::Lines => assert_eq!(lines(ours, output), lines(theirs, said), "{output}"),
+        Asks::Shape => assert_eq!(shapes(ours, output), shapes(theirs, said), "{output}"),
+        Asks::Spec => {
+            let [ours, theirs] = [(ours, output), (theirs, said)].map(|(side, output)| spec(side, &output.stdout));
+            assert_eq!(state::difference(&ours, &theirs), Vec::<String>::new());
+        }
+        Asks::Words(starts) => {
+            let found = words(ours, &output.stdout, starts);
+            assert_eq!(found, words(theirs, &said.stdout, starts), "{output}{said}");
+            assert!(!found.is_empty(), "{output}");
+        }
+        Asks::Read(of_theirs, of_ours) => {
+            let value = first(&ours.common(&output.stdout)).unwrap_or_else(|| panic!("{output}"));
+            assert_eq!(of_ours(&value), of_theirs(&theirs.common(&said.stdout)), "{output}{said}");
+        }
+        _ => {}
+    }
+}
+
+fn lines(side: &Side, output: &Output) -> Vec<String> {
+    let mut lines: Vec<String> =
+        side.common(&output.stdout).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
     lines.sort_unstable();
     lines
 }
 
-/// Gives a namespace the image.
-fn prepare(side: &Side, source: &str) {
-    side.ctr(&["images", "pull", "--plain-http", source]).ok();
-    side.ctr(&["images", "tag", source, cases::IMAGE]).ok();
+fn shapes(side: &Side, output: &Output) -> Vec<String> {
+    let shape = |line: String| {
+        let mut shape = String::new();
+        for c in line.chars() {
+            match (c.is_ascii_digit(), shape.ends_with('0')) {
+                (true, true) => {}
+                (false, _) if c == '\'' => {}
+                (true, false) => shape.push('0'),
+                (false, _) => shape.push(c),
+            }
+        }
+        shape
+    };
+    lines(side, output).into_iter().map(shape).collect()
+}
+
+/// Returns the words of an output that begin so.
+fn words(side: &Side, text: &str, starts: &[&str]) -> BTreeSet<String> {
+    let starts: Vec<String> = starts.iter().map(|start| side.filled(start)).collect();
+    let apart = |c: char| !c.is_ascii_alphanumeric() && !":._/@+=-".contains(c);
+    let found = text.split(apart).map(|word| word.trim_start_matches(':'));
+    let wanted = found.filter(|word| starts.iter().any(|start| word.starts_with(start)));
+    wanted.map(|word| side.common(word.trim_end_matches(['.', ':']))).collect()
+}
+
+/// Reads the first value of an output; a line that prints gives one of its own after that.
+fn first(text: &str) -> Option<Value> {
+    serde_json::Deserializer::from_str(text).into_iter().next()?.ok()
+}
+
+/// Reads a runtime spec that was printed.
+fn spec(side: &Side, text: &str) -> Value {
+    let mut spec = first(&side.common(text)).unwrap();
+    state::as_meant(&mut spec);
+    spec
+}
+
+/// Returns what both have after a line. What is to be the same may take a moment to become so.
+fn both_after(case: &Case, sides: [&Side; 2], same: bool) -> [Value; 2] {
+    let begun = Instant::now();
+    loop {
+        let both = sides.map(|side| after(side, case));
+        let mut compared = both.clone();
+        compared.iter_mut().for_each(|state| without(state, case.apart));
+        if !same || compared[0] == compared[1] || begun.elapsed() > Duration::from_secs(1) {
+            return both;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Returns what there is after a line, as far as it is compared.
+fn after(side: &Side, case: &Case) -> Value {
+    if case.ends {
+        state::ended(side);
+    }
+    let mut state = state::of(side);
+    if matches!(case.asks, Asks::NoneRuns) {
+        let tasks = state["tasks"].as_object_mut().unwrap();
+        tasks.retain(|_, task| task["status"] != json!(3));
+    }
+    state["registries"] = json!(side.pushed());
+    state["asked"] = asked(side, case.asks);
+    state
+}
+
+fn asked(side: &Side, asks: Asks) -> Value {
+    match asks {
+        Asks::Archive => {
+            let list = Output::of(Command::new("tar").arg("-tf").arg(side.folder.join("file"))).lines();
+            let blob = |name: &String| name.starts_with("blobs/sha256/") && name.len() > 20;
+            json!(list.into_iter().filter(blob).collect::<BTreeSet<_>>())
+        }
+        Asks::Pid => {
+            let pid = std::fs::read_to_string(side.folder.join("file")).unwrap();
+            assert_eq!([pid.trim().parse::<u32>().unwrap()], state::pids(side)[..]);
+            Value::Null
+        }
+        Asks::File => json!(side.digest_of("file").expect("there is no $FILE")),
+        Asks::Mounted => json!(side.folder.join("mnt/bin/busybox").exists()),
+        _ => Value::Null,
+    }
+}
+
+/// Takes out what begins so, wherever it is.
+fn without(value: &mut Value, apart: &[&str]) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|key, _| !apart.iter().any(|start| key.starts_with(start)));
+            map.values_mut().for_each(|value| without(value, apart));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| without(item, apart)),
+        _ => {}
+    }
 }

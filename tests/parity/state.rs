@@ -1,141 +1,259 @@
 //! What a daemon has in a namespace, without what differs between any two: ids that were made up, times, names of namespaces.
+//!
+//! It is read from the daemon itself, by neither of the two programs.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
+use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use chrono::{DateTime, Utc};
+use containerd_client::services::v1::containers_client::ContainersClient;
+use containerd_client::services::v1::content_client::ContentClient;
+use containerd_client::services::v1::images_client::ImagesClient;
+use containerd_client::services::v1::leases_client::LeasesClient;
+use containerd_client::services::v1::namespaces_client::NamespacesClient;
+use containerd_client::services::v1::sandbox::StoreListRequest;
+use containerd_client::services::v1::sandbox::store_client::StoreClient;
+use containerd_client::services::v1::snapshots::ListSnapshotsRequest;
+use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
+use containerd_client::services::v1::tasks_client::TasksClient;
+use containerd_client::services::v1::{
+    CreateNamespaceRequest, CreateRequest, DeleteRequest, GetRequest, ListContainersRequest, ListContentRequest,
+    ListImagesRequest, ListNamespacesRequest, ListPidsRequest, ListRequest, ListResourcesRequest, ListStatusesRequest,
+    ListTasksRequest, Namespace,
+};
+use containerd_client::types::v1::Process;
+use serde_json::{Map, Value, json};
+use tonic::transport::Channel;
 
+use super::scene::Side;
+use crate::harness::Env;
 use crate::harness::generation::newest;
-
-use super::{Also, Side};
-use crate::harness::output::Output;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-#[derive(Debug, PartialEq)]
-pub struct State {
-    /// Images by name, with media type and digest, and their labels.
-    images: BTreeMap<String, (Vec<String>, BTreeSet<String>)>,
-    /// Content by digest, with its labels.
-    content: BTreeMap<String, BTreeSet<String>>,
-    /// Snapshots: key, parent, kind.
-    snapshots: BTreeSet<Vec<String>>,
-    /// Containers by id.
-    containers: BTreeMap<String, Value>,
-    /// Tasks by container, with what they do.
-    tasks: BTreeMap<String, String>,
-    /// The labels of leases.
-    leases: Vec<String>,
-    /// The labels of the namespace, and of the other one when it is there.
-    namespaces: Vec<Option<BTreeSet<String>>>,
-    /// What else was to be asked.
-    also: String,
+/// The state of a task that has ended.
+const STOPPED: i32 = 3;
+
+/// Returns the one connection of all cases.
+fn channel(env: &Env) -> Channel {
+    static MADE: OnceLock<Channel> = OnceLock::new();
+    MADE.get_or_init(|| env.block_on(containerd_client::connect(env.socket())).unwrap()).clone()
 }
 
-impl State {
-    pub fn of(side: &Side, also: Also) -> Self {
-        if also == Also::Ended {
-            ended(side);
-        }
-        Self {
-            images: images(side),
-            content: content(side),
-            snapshots: snapshots(side),
-            containers: containers(side),
-            tasks: if also == Also::NoneRuns { running(side) } else { tasks(side) },
-            leases: leases(side),
-            namespaces: namespaces(side),
-            also: asked(side, also),
-        }
-    }
+fn within<T>(namespace: &str, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("containerd-namespace", namespace.parse().unwrap());
+    request
+}
+
+/// Makes a namespace.
+pub fn make_namespace(env: &Env, name: &str) {
+    let namespace = Namespace { name: name.to_owned(), labels: HashMap::new() };
+    let request = CreateNamespaceRequest { namespace: Some(namespace) };
+    env.block_on(NamespacesClient::new(channel(env)).create(within(name, request))).unwrap();
+}
+
+/// Lets the collector take what nothing holds.
+pub fn collect(side: &Side) {
+    side.env.block_on(async {
+        let mut client = LeasesClient::new(channel(&side.env));
+        let id = "collect".to_owned();
+        let request = CreateRequest { id: id.clone(), labels: HashMap::new() };
+        client.create(within(&side.namespace, request)).await.unwrap();
+        client.delete(within(&side.namespace, DeleteRequest { id, sync: true })).await.unwrap();
+    });
+}
+
+/// Returns what the daemon has of a side.
+pub fn of(side: &Side) -> Value {
+    let read = async {
+        json!({
+            "images": images(side).await,
+            "content": content(side).await,
+            "ingests": ingests(side).await,
+            "snapshots": snapshots(side).await,
+            "containers": containers(side).await,
+            "tasks": tasks_of(side).await,
+            "leases": leases(side).await,
+            "namespaces": namespaces(side).await,
+            "sandboxes": sandboxes(side).await,
+        })
+    };
+    let text = side.common(&side.env.block_on(read).to_string());
+    serde_json::from_str(&text).unwrap()
 }
 
 /// Waits until every task has ended.
 pub fn ended(side: &Side) {
     let begun = Instant::now();
-    while tasks(side).values().any(|status| status != "STOPPED") {
+    while side.env.block_on(tasks(side)).iter().any(|task| task.status != STOPPED) {
         assert!(begun.elapsed() < PATIENCE, "the task does not end");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Returns the words of each line below the heading of a list.
-fn rows(side: &Side, list: &[&str]) -> Vec<Vec<String>> {
-    let lines = side.ctr(list).lines();
-    lines.iter().skip(1).map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+/// Returns the ids of the tasks.
+pub fn task_ids(side: &Side) -> Vec<String> {
+    side.env.block_on(tasks(side)).into_iter().map(|task| task.id).collect()
 }
 
-fn labels(text: &str) -> BTreeSet<String> {
-    text.split(',').filter(|label| !matches!(*label, "-" | "")).map(without_times).collect()
+/// Returns the pids of the tasks.
+pub fn pids(side: &Side) -> Vec<u32> {
+    side.env.block_on(tasks(side)).into_iter().map(|task| task.pid).collect()
 }
 
-/// The value of a label that keeps something is when that was said.
-fn without_times(label: &str) -> String {
-    match label.split_once('=') {
-        Some(("containerd.io/gc.root", _)) => "containerd.io/gc.root".into(),
-        _ => label.to_owned(),
+/// The value of a label that keeps something is when that was said; one that ends it is so many minutes from now.
+fn labels(labels: HashMap<String, String>) -> Value {
+    let value = |key: &str, value: String| match key {
+        "containerd.io/gc.root" => "a time".to_owned(),
+        "containerd.io/gc.expire" => value.parse::<DateTime<Utc>>().map_or(value, |end| {
+            let minutes = (end - Utc::now()).num_seconds() as f64 / 60.0;
+            format!("in {} minutes", minutes.round())
+        }),
+        _ => value,
+    };
+    // The name of a layer's snapshot, once more; of ctr's ways only some write it.
+    let says = labels.into_iter().filter(|(key, _)| key != "containerd.io/snapshot.ref");
+    says.map(|(key, text)| (key.clone(), json!(value(&key, text)))).collect::<Map<_, _>>().into()
+}
+
+async fn images(side: &Side) -> Map<String, Value> {
+    let request = within(&side.namespace, ListImagesRequest { filters: Vec::new() });
+    let found = ImagesClient::new(channel(&side.env)).list(request).await.unwrap().into_inner().images;
+    let image = |image: containerd_client::services::v1::Image| {
+        let target = image.target.unwrap();
+        let is = json!({
+            "media type": target.media_type, "digest": target.digest, "size": target.size,
+            "labels": labels(image.labels),
+        });
+        (image.name, is)
+    };
+    found.into_iter().map(image).collect()
+}
+
+async fn content(side: &Side) -> Map<String, Value> {
+    let request = within(&side.namespace, ListContentRequest { filters: Vec::new() });
+    let mut found = ContentClient::new(channel(&side.env)).list(request).await.unwrap().into_inner();
+    let mut all = Map::new();
+    while let Some(part) = found.message().await.unwrap() {
+        all.extend(part.info.into_iter().map(|blob| (blob.digest, json!({ "labels": labels(blob.labels) }))));
     }
+    all
 }
 
-/// Takes out what is the side's own.
-fn common(side: &Side, text: &str) -> String {
-    text.replace(&side.target, "TARGET").replace(&side.other, "OTHER").replace(&side.namespace, "NAMESPACE")
+async fn ingests(side: &Side) -> Map<String, Value> {
+    let request = within(&side.namespace, ListStatusesRequest { filters: Vec::new() });
+    let found = ContentClient::new(channel(&side.env)).list_statuses(request).await.unwrap().into_inner();
+    found.statuses.into_iter().map(|one| (one.r#ref, json!({ "offset": one.offset, "total": one.total }))).collect()
 }
 
-fn images(side: &Side) -> BTreeMap<String, (Vec<String>, BTreeSet<String>)> {
-    let rows = rows(side, &["images", "ls"]);
-    rows.into_iter()
-        .map(|words| (common(side, &words[0]), (words[1..3].to_vec(), labels(words.last().unwrap()))))
-        .collect()
-}
-
-fn content(side: &Side) -> BTreeMap<String, BTreeSet<String>> {
-    let target = side.target.rsplit_once('/').unwrap().1.split(':').next().unwrap().to_owned();
-    let rows = rows(side, &["content", "ls"]);
-    let own = |label: String| label.replace(&target, "TARGET");
-    rows.into_iter()
-        .map(|words| (words[0].clone(), labels(words.last().unwrap()).into_iter().map(own).collect()))
-        .collect()
-}
-
-fn snapshots(side: &Side) -> BTreeSet<Vec<String>> {
-    rows(side, &["snapshots", "ls"]).into_iter().collect()
-}
-
-fn containers(side: &Side) -> BTreeMap<String, Value> {
-    let ids = side.ctr(&["containers", "ls", "-q"]).lines();
-    ids.into_iter()
-        .map(|id| {
-            let text = common(side, &side.ctr(&["containers", "info", &id]).ok());
-            let mut record: Value = serde_json::from_str(&text).unwrap();
-            for time in ["CreatedAt", "UpdatedAt"] {
-                record.as_object_mut().unwrap().remove(time);
+async fn snapshots(side: &Side) -> Map<String, Value> {
+    let mut all = Map::new();
+    for snapshotter in [side.env.snapshotter().as_str(), "native"] {
+        let request = ListSnapshotsRequest { snapshotter: snapshotter.to_owned(), filters: Vec::new() };
+        let request = within(&side.namespace, request);
+        let mut found = SnapshotsClient::new(channel(&side.env)).list(request).await.unwrap().into_inner();
+        let mut here = Map::new();
+        while let Some(part) = found.message().await.unwrap() {
+            for one in part.info {
+                let is = json!({ "parent": one.parent, "kind": one.kind, "labels": labels(one.labels) });
+                here.insert(one.name, is);
             }
-            as_meant(&mut record["Spec"]);
-            (id, record)
-        })
-        .collect()
+        }
+        all.insert(snapshotter.to_owned(), here.into());
+    }
+    all
 }
 
-/// Reads a runtime spec that was printed.
-pub fn spec(side: &Side, text: &str) -> Value {
-    let text = common(side, text);
-    let mut values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
-    let mut spec = values.next().unwrap().unwrap();
-    as_meant(&mut spec);
-    spec
+async fn containers(side: &Side) -> Map<String, Value> {
+    let request = within(&side.namespace, ListContainersRequest { filters: Vec::new() });
+    let found = ContainersClient::new(channel(&side.env)).list(request).await.unwrap().into_inner().containers;
+    let container = |one: containerd_client::services::v1::Container| {
+        let runtime = one.runtime.unwrap_or_default();
+        let options = runtime.options.unwrap_or_default();
+        let mut spec: Value = serde_json::from_slice(&one.spec.unwrap_or_default().value).unwrap_or_default();
+        as_meant(&mut spec);
+        let is = json!({
+            "labels": labels(one.labels), "image": one.image, "snapshotter": one.snapshotter,
+            "snapshot": one.snapshot_key, "sandbox": one.sandbox, "spec": spec,
+            "runtime": [runtime.name, options.type_url, String::from_utf8_lossy(&options.value)],
+            "extensions": one.extensions.keys().collect::<Vec<_>>(),
+        });
+        (one.id, is)
+    };
+    found.into_iter().map(container).collect()
+}
+
+async fn tasks(side: &Side) -> Vec<Process> {
+    let request = within(&side.namespace, ListTasksRequest { filter: String::new() });
+    TasksClient::new(channel(&side.env)).list(request).await.unwrap().into_inner().tasks
+}
+
+async fn tasks_of(side: &Side) -> Map<String, Value> {
+    let mut all = Map::new();
+    let mut client = TasksClient::new(channel(&side.env));
+    for task in tasks(side).await {
+        let request = within(&side.namespace, ListPidsRequest { container_id: task.id.clone() });
+        let pids = client.list_pids(request).await.map_or(0, |found| found.into_inner().processes.len());
+        let request = GetRequest { container_id: task.id.clone(), exec_id: "look".into() };
+        let look = client.get(within(&side.namespace, request)).await;
+        let look = look.ok().and_then(|found| found.into_inner().process).map(|process| process.status);
+        let is = json!({
+            "status": task.status, "exit status": task.exit_status, "terminal": task.terminal, "processes": pids,
+            "look": look,
+        });
+        all.insert(task.id, is);
+    }
+    all
+}
+
+async fn leases(side: &Side) -> Map<String, Value> {
+    let mut client = LeasesClient::new(channel(&side.env));
+    let request = within(&side.namespace, ListRequest { filters: Vec::new() });
+    let mut all = Map::new();
+    for (number, lease) in client.list(request).await.unwrap().into_inner().leases.into_iter().enumerate() {
+        let request = within(&side.namespace, ListResourcesRequest { id: lease.id.clone() });
+        let found = client.list_resources(request).await.unwrap().into_inner().resources;
+        let mut holds: Vec<String> = found.into_iter().map(|one| format!("{} {}", one.r#type, one.id)).collect();
+        holds.sort();
+        // An id that a case gives has no numbers.
+        let id = if lease.id.contains(|c: char| c.is_ascii_digit()) { format!("lease {number}") } else { lease.id };
+        all.insert(id, json!({ "labels": labels(lease.labels), "holds": holds }));
+    }
+    all
+}
+
+/// The labels of the namespace, and of the other one when it is there.
+async fn namespaces(side: &Side) -> Map<String, Value> {
+    let request = ListNamespacesRequest { filter: String::new() };
+    let found = NamespacesClient::new(channel(&side.env)).list(request).await.unwrap().into_inner().namespaces;
+    let own = found.into_iter().filter(|one| one.name == side.namespace || one.name == side.other);
+    own.map(|one| (one.name, labels(one.labels))).collect()
+}
+
+/// The sandboxes, where the daemon has them.
+async fn sandboxes(side: &Side) -> Map<String, Value> {
+    let request = within(&side.namespace, StoreListRequest { filters: Vec::new() });
+    let Ok(found) = StoreClient::new(channel(&side.env)).list(request).await else { return Map::new() };
+    let sandbox = |one: containerd_client::types::Sandbox| {
+        let runtime = one.runtime.unwrap_or_default();
+        let mut spec: Value = serde_json::from_slice(&one.spec.unwrap_or_default().value).unwrap_or_default();
+        as_meant(&mut spec);
+        (one.sandbox_id, json!({ "runtime": runtime.name, "spec": spec, "labels": labels(one.labels) }))
+    };
+    found.into_inner().list.into_iter().map(sandbox).collect()
 }
 
 /// Takes out what says nothing: the order of variables, that the weight of the processor is the kernel's own, which ctr writes down and ctrsh does not,
 /// and what only the generations of containerd have different.
-fn as_meant(spec: &mut Value) {
+pub fn as_meant(spec: &mut Value) {
     if let Some(resources) = spec.pointer_mut("/linux/resources").and_then(Value::as_object_mut) {
         let cpu = resources.get_mut("cpu").and_then(Value::as_object_mut);
         if let Some(cpu) = cpu.filter(|cpu| cpu.get("shares") == Some(&1024.into())) {
             cpu.remove("shares");
         }
-        if resources.get("cpu").and_then(Value::as_object).is_some_and(serde_json::Map::is_empty) {
+        if resources.get("cpu").and_then(Value::as_object).is_some_and(Map::is_empty) {
             resources.remove("cpu");
         }
     }
@@ -145,51 +263,35 @@ fn as_meant(spec: &mut Value) {
     *spec = newest(std::mem::take(spec));
 }
 
-fn tasks(side: &Side) -> BTreeMap<String, String> {
-    rows(side, &["tasks", "ls"]).into_iter().map(|words| (words[0].clone(), words[2].clone())).collect()
+/// Says where two states differ, a line each.
+pub fn difference(ours: &Value, theirs: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    differ("", ours, theirs, &mut found);
+    found
 }
 
-/// Returns the tasks that have not ended.
-fn running(side: &Side) -> BTreeMap<String, String> {
-    tasks(side).into_iter().filter(|(_, status)| status != "STOPPED").collect()
-}
-
-fn leases(side: &Side) -> Vec<String> {
-    let mut labels: Vec<String> =
-        rows(side, &["leases", "ls"]).into_iter().map(|words| words.last().unwrap().clone()).collect();
-    labels.sort();
-    labels
-}
-
-fn namespaces(side: &Side) -> Vec<Option<BTreeSet<String>>> {
-    let rows = rows(side, &["namespaces", "ls"]);
-    let of = |name: &str| {
-        let row = rows.iter().find(|words| words[0] == name)?;
-        Some(row.get(1).map(|text| labels(text)).unwrap_or_default())
-    };
-    vec![of(&side.namespace), of(&side.other)]
-}
-
-fn asked(side: &Side, also: Also) -> String {
-    let file = side.folder.join("file");
-    match also {
-        Also::Nothing | Also::Output | Also::Json | Also::NoneRuns | Also::Other | Also::Ended => String::new(),
-        Also::Target => {
-            let target = format!("docker://{}", side.target);
-            side.env.skopeo(&["inspect", "--raw", "--tls-verify=false", &target]).ok()
+fn differ(path: &str, ours: &Value, theirs: &Value, found: &mut Vec<String>) {
+    match (ours, theirs) {
+        (Value::Object(one), Value::Object(other)) => {
+            for (key, value) in one {
+                differ(&format!("{path}/{key}"), value, other.get(key).unwrap_or(&Value::Null), found);
+            }
+            for (key, value) in other.iter().filter(|(key, _)| !one.contains_key(*key)) {
+                differ(&format!("{path}/{key}"), &Value::Null, value, found);
+            }
         }
-        Also::Archive => {
-            let list = Output::of(Command::new("tar").arg("-tf").arg(&file)).lines();
-            let mut blobs: Vec<String> =
-                list.into_iter().filter(|name| name.starts_with("blobs/sha256/") && name.len() > 20).collect();
-            blobs.sort();
-            blobs.join("\n")
+        _ if ours == theirs => {}
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            for (number, (one, other)) in one.iter().zip(other).enumerate() {
+                differ(&format!("{path}/{number}"), one, other, found);
+            }
         }
-        Also::Pid => {
-            let pid = std::fs::read_to_string(&file).unwrap();
-            let running = rows(side, &["tasks", "ls"]).into_iter().map(|words| words[1].clone());
-            assert_eq!(vec![pid.trim().to_owned()], running.collect::<Vec<_>>());
-            String::new()
+        (Value::Array(one), Value::Array(other)) => {
+            let only = |some: &[Value], rest: &[Value]| {
+                some.iter().filter(|item| !rest.contains(item)).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            };
+            found.push(format!("{path}: ctrsh alone: {}; ctr alone: {}", only(one, other), only(other, one)));
         }
+        _ => found.push(format!("{path}: ctrsh: {ours}; ctr: {theirs}")),
     }
 }

@@ -1,10 +1,12 @@
 //! `content::ingest`: stores bytes as a blob, verified, and says what keeps it.
 
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tempfile::NamedTempFile;
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use super::{ROOT, exists, file, info};
 use crate::containerd::content::{self, Info};
@@ -21,7 +23,7 @@ const CHUNK: usize = 256 << 10;
 pub enum Source {
     /// From memory.
     Bytes(Bytes),
-    /// From a local file.
+    /// From a local file, or a pipe.
     File(PathBuf),
 }
 
@@ -47,13 +49,48 @@ pub struct Ingest {
     source: Source,
     options: IngestOptions,
     found: Option<(Digest, u64)>,
+    spooled: Option<NamedTempFile>,
 }
 
 impl Ingest {
     /// Stores what comes from the source.
     #[must_use]
     pub fn new(source: Source, options: IngestOptions) -> Self {
-        Self { source, options, found: None }
+        Self { source, options, found: None, spooled: None }
+    }
+
+    /// Keeps what comes through a pipe in a file, as it is read twice: measured, and sent.
+    async fn spool(&mut self, ctx: &Context) -> Result<()> {
+        let Source::File(path) = &self.source else { return Ok(()) };
+        let path = file::resolve(ctx, path);
+        ctx.check_path("reading it", &path)?;
+        let kind = tokio::fs::metadata(&path).await.map_err(fail(&path))?.file_type();
+        if !kind.is_fifo() || self.spooled.is_some() {
+            return Ok(());
+        }
+        let folder = &ctx.settings().temp_dir;
+        let spooled = NamedTempFile::new_in(folder).map_err(fail(folder))?;
+        let mut pipe = tokio::fs::File::open(&path).await.map_err(fail(&path))?;
+        let mut file = tokio::fs::File::from_std(spooled.reopen().map_err(fail(folder))?);
+        tokio::io::copy(&mut pipe, &mut file).await.map_err(fail(&path))?;
+        file.flush().await.map_err(fail(folder))?;
+        self.spooled = Some(spooled);
+        Ok(())
+    }
+
+    /// Opens the file at an offset.
+    async fn open(&self, ctx: &Context, path: &Path, offset: u64) -> Result<(PathBuf, tokio::fs::File)> {
+        let path = file::resolve(ctx, path);
+        ctx.check_path("reading it", &path)?;
+        let mut open = match &self.spooled {
+            Some(spooled) => tokio::fs::File::from_std(spooled.reopen().map_err(fail(&path))?),
+            None => tokio::fs::File::open(&path).await.map_err(fail(&path))?,
+        };
+        if !open.metadata().await.map_err(fail(&path))?.is_file() {
+            return Err(Error::argument(path.display().to_string(), "is not a file"));
+        }
+        open.seek(std::io::SeekFrom::Start(offset)).await.map_err(fail(&path))?;
+        Ok((path, open))
     }
 
     /// Hashes the source, so that nothing is sent of what is not what it should be.
@@ -67,7 +104,7 @@ impl Ingest {
                 size = bytes.len() as u64;
             }
             Source::File(path) => {
-                let (path, mut open) = open(ctx, path, 0).await?;
+                let (path, mut open) = self.open(ctx, path, 0).await?;
                 let mut buffer = vec![0; CHUNK];
                 loop {
                     let read = open.read(&mut buffer).await.map_err(fail(&path))?;
@@ -111,20 +148,9 @@ impl Ingest {
     }
 }
 
-fn fail(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
+fn fail(path: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
     let path = path.display().to_string();
     move |source| Error::File { attempted: "read", path, source }
-}
-
-async fn open(ctx: &Context, path: &std::path::Path, offset: u64) -> Result<(PathBuf, tokio::fs::File)> {
-    let path = file::resolve(ctx, path);
-    ctx.check_path("reading it", &path)?;
-    let mut open = tokio::fs::File::open(&path).await.map_err(fail(&path))?;
-    if !open.metadata().await.map_err(fail(&path))?.is_file() {
-        return Err(Error::argument(path.display().to_string(), "is not a file"));
-    }
-    open.seek(std::io::SeekFrom::Start(offset)).await.map_err(fail(&path))?;
-    Ok((path, open))
 }
 
 #[async_trait]
@@ -144,6 +170,7 @@ impl Operation for Ingest {
         if let Some(id) = &self.options.lease {
             lease::get(ctx, id).await?;
         }
+        self.spool(ctx).await?;
         let (digest, size) = self.measure(ctx).await?;
         self.found = Some((digest.clone(), size));
         let now = chrono::Utc::now();
@@ -183,7 +210,7 @@ impl Operation for Ingest {
                     writer.push(bytes.slice(begin..)).await?;
                 }
                 Source::File(path) => {
-                    let (path, mut open) = open(ctx, path, writer.offset()).await?;
+                    let (path, mut open) = self.open(ctx, path, writer.offset()).await?;
                     loop {
                         let mut buffer = bytes::BytesMut::with_capacity(CHUNK);
                         if open.read_buf(&mut buffer).await.map_err(fail(&path))? == 0 {

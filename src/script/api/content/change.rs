@@ -134,11 +134,14 @@ const PRUNE_REFERENCES: Spec = Spec {
     name: "prune_references",
     on: On::Module("content"),
     params: &[],
-    options: &[Opt::new(
-        "wait",
-        "bool",
-        "Whether to wait until the space is free, as ctr does without `--async`. Default false.",
-    )],
+    options: &[
+        Opt::new(
+            "wait",
+            "bool",
+            "Whether to wait until the space is free, as ctr does without `--async`. Default false.",
+        ),
+        Opt::new("dry", "bool", "Whether only to say what would go. Default false."),
+    ],
     access: Access::Delete,
     doc: "Lets go of the compressed layers of the images that are unpacked, and returns what that frees.\n\nThe images still run, but they cannot be pushed, saved or unpacked again until they are pulled anew. Layers of images that are not unpacked stay, which they do not with ctr. What a lease keeps is freed when that ends.",
     examples: &[Example::gives("content::prune_references(#{ wait: true }).manifests.len()", "1")],
@@ -146,7 +149,8 @@ const PRUNE_REFERENCES: Spec = Spec {
 
 fn prune_references(call: &Call<'_>, options: Options) -> Result<PrunedObject> {
     let deletion = if options.flag("wait")? { Deletion::Synchronous } else { Deletion::Later };
-    call.run(content::PruneReferences::new(deletion)).map(PrunedObject)
+    let ctx = if options.flag("dry")? { call.ctx().dry_run() } else { call.ctx().clone() };
+    call.run_in(&ctx, content::PruneReferences::new(deletion)).map(PrunedObject)
 }
 
 /// Registers the functions.

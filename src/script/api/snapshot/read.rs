@@ -117,8 +117,12 @@ const COMMAND: Spec = Spec {
 
 fn command(_call: &Call<'_>, mount: MountObject, target: String) -> Result<String> {
     let mount = mount.0;
-    let at = std::path::Path::new(&target).join(&mount.target);
-    let mut words = vec!["mount".to_owned(), "-t".into(), mount.kind, mount.source, at.display().to_string()];
+    let at = match mount.target.as_str() {
+        // Joined to nothing, a path would end in a slash.
+        "" => target,
+        below => std::path::Path::new(&target).join(below).display().to_string(),
+    };
+    let mut words = vec!["mount".to_owned(), "-t".into(), mount.kind, mount.source, at];
     if !mount.options.is_empty() {
         words.extend(["-o".to_owned(), mount.options.join(",")]);
     }

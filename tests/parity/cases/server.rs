@@ -1,0 +1,88 @@
+//! The daemon itself, and what is neither an image nor a container.
+
+use serde_json::{Value, json};
+
+use super::super::{Asks, Case};
+use super::case;
+
+const LEASE: &str = "leases create --id night team=core";
+const NO_PLUGIN_INFO: &str = "has no way to inspect a runtime";
+const FEATURES: &[&str] = &["CAP_", "SCMP_"];
+const NO_SANDBOXES: &str = "has no sandboxes";
+const POD: &str = "sandboxes run pod.json pod";
+
+/// The version and the revision that ctr says of the server.
+fn versions(text: &str) -> Value {
+    let server = text.split("Server:").nth(1).unwrap_or_default();
+    let of = |name: &str| server.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
+    json!([of("Version:"), of("Revision:")])
+}
+
+fn rows(text: &str) -> Value {
+    json!(text.lines().skip(1).count())
+}
+
+fn entries(text: &str) -> Value {
+    items(&serde_json::from_str(text).unwrap())
+}
+
+fn items(value: &Value) -> Value {
+    json!(value.as_array().map_or(0, Vec::len))
+}
+
+fn identity(text: &str) -> Value {
+    let info: Value = serde_json::from_str(text).unwrap();
+    json!(info["server"]["uuid"])
+}
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        case("namespaces list", "namespaces list").words(&["$NS"]),
+        case("namespaces list --quiet", "namespaces ls -q").words(&["$NS"]),
+        case("namespaces create", "namespaces create $OTHER team=core"),
+        case("namespaces label", "ns label $OTHER team=core old=").after(&["namespaces create $OTHER old=1"]),
+        case("namespaces remove", "namespaces rm $OTHER").after(&["ns create $OTHER"]),
+        case("leases list", "leases list").after(&[LEASE]).words(&["night"]),
+        case("leases list --quiet", "leases ls -q").after(&[LEASE]).asks(Asks::Lines),
+        case("leases create", "leases create team=core"),
+        case("leases create --id", LEASE),
+        case("leases create --expires", "leases create --id night --expires 1h team=core"),
+        case("leases delete", "leases delete night").after(&[LEASE]),
+        case("leases delete --sync", "leases delete --sync night").after(&[LEASE]),
+        case("events", "events topic~=/images/,namespace==$NS")
+            .after(&["images import $ARCHIVE"])
+            .during("images label $REF at=1", "/images/update")
+            .words(&["/images/update"]),
+        case("plugins list", "plugins list type==io.containerd.snapshotter.v1").words(&["io.containerd.", "overlayfs"]),
+        case("plugins list --quiet", "plugins ls -q").asks(Asks::Lines),
+        case("plugins list --detailed", "plugins list --detailed id==overlayfs")
+            .words(&["io.containerd.", "overlayfs"]),
+        case("plugins inspect-runtime", "plugins inspect-runtime").words(FEATURES).new(NO_PLUGIN_INFO),
+        case("plugins inspect-runtime --runtime", "plugins inspect-runtime --runtime io.containerd.runc.v2")
+            .words(FEATURES)
+            .new(NO_PLUGIN_INFO),
+        case("plugins inspect-runtime --runc-binary", "plugins inspect-runtime --runc-binary $RUNC")
+            .words(FEATURES)
+            .new(NO_PLUGIN_INFO),
+        case("plugins inspect-runtime --runc-root", "plugins inspect-runtime --runc-root $MNT")
+            .words(FEATURES)
+            .new(NO_PLUGIN_INFO),
+        case("plugins inspect-runtime --runc-systemd-cgroup", "plugins inspect-runtime --runc-systemd-cgroup")
+            .words(FEATURES)
+            .new(NO_PLUGIN_INFO),
+        case("version", "version").asks(Asks::Read(versions, |value| json!([value["server"], value["revision"]]))),
+        case("info", "info").asks(Asks::Read(identity, |value| value["uuid"].clone())),
+        case("deprecations list", "deprecations list").asks(Asks::Read(rows, items)),
+        case("deprecations list --format", "deprecations list --format json").asks(Asks::Read(entries, items)),
+        case("oci spec", "oci spec").asks(Asks::Spec),
+        case("sandboxes list", "sandboxes list").after(&[POD]).words(&["pod"]).new(NO_SANDBOXES),
+        case("sandboxes list --filters", "sandboxes list --filters id==pod")
+            .after(&[POD])
+            .words(&["pod"])
+            .new(NO_SANDBOXES),
+        case("sandboxes run", POD).new(NO_SANDBOXES),
+        case("sandboxes run --runtime", "sandboxes run --runtime io.containerd.runc.v2 pod.json pod").new(NO_SANDBOXES),
+        case("sandboxes remove", "sandboxes remove pod").after(&[POD]).new(NO_SANDBOXES),
+        case("sandboxes remove --force", "sandboxes remove --force pod").after(&[POD]).new(NO_SANDBOXES),
+    ]
+}
