@@ -26,7 +26,7 @@ use super::guard::Guard;
 use super::introspection::Plugin;
 use super::{Client, Labels, Result, service, wire};
 use crate::kind::{BoxFailure, Kind};
-use crate::oci::{Descriptor, Platform, excerpt};
+use crate::oci::{Descriptor, MediaType, Platform, excerpt};
 
 /// How long a finished transfer's last words are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -284,9 +284,25 @@ impl Moving {
         if !complete && !matches!(told.event.as_str(), "waiting" | "downloading" | "uploading") {
             return None;
         }
-        let descriptor = wire::descriptor(told.desc?).ok()?;
+        let descriptor = match told.desc {
+            Some(descriptor) => wire::descriptor(descriptor).ok()?,
+            None => named(&told.name, wire::size(told.total))?,
+        };
         Some(Self { descriptor, present, complete, bytes: wire::size(told.progress) })
     }
+}
+
+/// Reads the key by which containerd 1.7 names what it moves (core/remotes, MakeRefKey): its kind and its digest.
+fn named(key: &str, size: u64) -> Option<Descriptor> {
+    let (kind, digest) = key.split_once('-')?;
+    let media_type = match kind {
+        "manifest" => MediaType::OciManifest,
+        "index" => MediaType::OciIndex,
+        "config" => MediaType::OciConfig,
+        "layer" => MediaType::parse("application/vnd.oci.image.layer.v1.tar+gzip"),
+        _ => MediaType::parse("application/octet-stream"),
+    };
+    Some(Descriptor::new(media_type, digest.parse().ok()?, size))
 }
 
 impl Remote {

@@ -238,7 +238,8 @@ fn pulled(env: &Env) {
 
 fn pushed(env: &Env) {
     let scene = Scene::new(env);
-    let name = env.push_secure(&env.image(Kind::Index), "daemon");
+    // Of another registry, so that nothing can be mounted.
+    let name = env.pushed(Kind::Index, "daemon");
     let push = |source: &str, target: &str, platform: Option<Matcher>| {
         let options = PushOptions { source: Some(source.into()), platform, registry: Options::default() };
         scene.run(&scene.ctx, PushByDaemon::new(reference(target), options))
@@ -445,6 +446,8 @@ fn cancelled(env: &Env) {
     scene.assert_idle();
     assert_eq!(scene.ctr(&["images", "ls", "-q"]), "");
 
+    // Of another registry, so that nothing can be mounted.
+    let name = env.pushed(Kind::Big(8), "daemon");
     scene.pull_ourselves(&scene.namespace, &name, Arrival { unpack: false, ..Arrival::default() });
     weir.full.send_replace(false);
     let target = behind(&scene.fresh());

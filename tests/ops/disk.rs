@@ -1,7 +1,7 @@
 //! `df`: its sums are those of the daemon.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ctrsh::grant::Allow;
 use ctrsh::ops::Context;
@@ -110,11 +110,6 @@ fn own(env: &Env) -> Own {
     Own { env: env.clone(), daemon, folder, ctx }
 }
 
-fn write(folder: &Path, name: &str, size: usize) -> String {
-    std::fs::write(folder.join(name), vec![b'x'; size]).unwrap();
-    folder.join(name).display().to_string()
-}
-
 fn sums(env: &Env) {
     let own = own(env);
     let (base, more) = (env.pushed(Kind::Busybox, "disk"), env.pushed(Kind::ThreeLayers, "disk"));
@@ -145,14 +140,18 @@ fn sums(env: &Env) {
     }
 
     // A blob that nothing but a lease keeps.
-    let orphan = write(&own.folder, "orphan", 123_457);
+    const ORPHAN: u64 = 5_000;
+    let orphan = "x".repeat(5_000);
     own.script(
         "one",
-        &format!("leases::create(#{{ id: \"held\" }}); let made = content::ingest(\"{orphan}\"); leases::add(\"held\", made.digest); content::label(made.digest, #{{ \"containerd.io/gc.root\": () }});"),
+        &format!(
+            "leases::create(#{{ id: \"held\" }}); let made = content::ingest(\"{orphan}\"); \
+             leases::add(\"held\", made.digest); content::label(made.digest, #{{ \"containerd.io/gc.root\": () }});"
+        ),
     );
     let held = own.compare();
-    assert_eq!(held.without_image.content, 123_457);
-    assert_eq!(held.all.content, before.all.content + 123_457);
+    assert_eq!(held.without_image.content, ORPHAN);
+    assert_eq!(held.all.content, before.all.content + ORPHAN);
     assert_eq!(held.without_image.snapshots, before.without_image.snapshots);
     own.script("one", "leases::delete(\"held\", #{ wait: true })");
     let freed = own.compare();

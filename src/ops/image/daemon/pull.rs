@@ -9,7 +9,7 @@ use crate::containerd::leases::Resource;
 use crate::containerd::transfer::{Remote, Stored};
 use crate::grant::Access;
 use crate::kind::chain;
-use crate::oci::{Matcher, Platform, Reference};
+use crate::oci::{Matcher, Reference};
 use crate::ops::graph::{self, Selection};
 use crate::ops::image::{Arrival, Endpoint};
 use crate::ops::lease::Leased;
@@ -40,7 +40,8 @@ impl PullByDaemon {
         let mut labels = before.map(|image| image.labels.clone()).unwrap_or_default();
         labels.extend(self.arrival.labels(ctx));
         let (platforms, one, unpack) = match &self.arrival.platforms {
-            Matcher::All => (Vec::new(), false, vec![Platform::host()]),
+            // The daemon would unpack every platform, not only those it is told.
+            Matcher::All => (Vec::new(), false, Vec::new()),
             Matcher::Any(wanted) => match wanted.as_slice() {
                 [platform] => (platform.vector(), true, wanted.clone()),
                 _ => (wanted.clone(), false, wanted.clone()),
