@@ -212,7 +212,7 @@ fn every_row_is_a_line_that_can_be_read() {
             Err(Error::Refused { .. }) => assert_eq!(row.tier(), Tier::C, "{} has no form", row.name()),
             Err(error) => panic!("{}: {error}", row.name()),
         }
-        for flag in row.command.parity {
+        for flag in row.command.forms {
             assert!(
                 flag.is_empty() || row.command.flags().any(|other| other.written() == *flag),
                 "{} {flag}",

@@ -413,19 +413,23 @@ async fn pass(
     }
 }
 
+/// Makes the scene's context for a weir before the registry, with the same password.
+fn behind(scene: &Scene, weir: &Weir) -> Context {
+    let text = std::fs::read_to_string(scene.folder.join("config.json")).unwrap();
+    let file = scene.folder.join(format!("{}.json", weir.host));
+    std::fs::write(&file, text.replace(&scene.registry.host, &weir.host)).unwrap();
+    let config = Config { docker_config: Some(file), ..Config::default() };
+    let there = place(&scene.daemon.socket().to_string_lossy(), &scene.namespace);
+    context_at(&scene.env, there, &scene.folder, Allow::all(), config)
+}
+
 fn cancelled(env: &Env) {
     let scene = Scene::new(env);
     let name = env.push_secure(&env.image(Kind::Big(8)), "daemon");
     let weir = env.block_on(Weir::build(&scene.registry.host, 256 << 10));
-    let behind = |name: &str| name.replace(&scene.registry.host, &weir.host);
-    // The same password, for the weir.
-    let text = std::fs::read_to_string(scene.folder.join("config.json")).unwrap();
-    let text = text.replace(&scene.registry.host, &weir.host);
-    std::fs::write(scene.folder.join("weir.json"), text).unwrap();
-    let config = Config { docker_config: Some(scene.folder.join("weir.json")), ..Config::default() };
-    let there = place(&scene.daemon.socket().to_string_lossy(), &scene.namespace);
-    let ctx = context_at(env, there, &scene.folder, Allow::all(), config);
-    let pull = PullByDaemon::new(reference(&behind(&name)), Arrival::default(), Options::default());
+    let ctx = behind(&scene, &weir);
+    let held = reference(&name.replace(&scene.registry.host, &weir.host));
+    let pull = PullByDaemon::new(held, Arrival::default(), Options::default());
     if scene.generation == Generation::None {
         assert!(!scene.can(&scene.run(&ctx, pull)));
         return;
@@ -446,15 +450,16 @@ fn cancelled(env: &Env) {
     scene.assert_idle();
     assert_eq!(scene.ctr(&["images", "ls", "-q"]), "");
 
-    // Of another registry, so that nothing can be mounted.
+    // Of another registry, so that nothing can be mounted; and containerd 1.7 uses the held connection once more.
     let name = env.pushed(Kind::Big(8), "daemon");
     scene.pull_ourselves(&scene.namespace, &name, Arrival { unpack: false, ..Arrival::default() });
-    weir.full.send_replace(false);
-    let target = behind(&scene.fresh());
-    let options = PushOptions { source: Some(name), ..PushOptions::default() };
+    let weir = env.block_on(Weir::build(&scene.registry.host, 256 << 10));
+    let ctx = behind(&scene, &weir);
+    let target = reference(&scene.fresh().replace(&scene.registry.host, &weir.host));
+    let push = PushByDaemon::new(target, PushOptions { source: Some(name), ..PushOptions::default() });
     env.block_on(async {
         tokio::select! {
-            pushed = ctrsh::ops::execute(&ctx, PushByDaemon::new(reference(&target), options)) => panic!("it ended: {pushed:?}"),
+            pushed = ctrsh::ops::execute(&ctx, push) => panic!("it ended: {pushed:?}"),
             () = weir.full() => {}
         }
         ctx.settle().await;

@@ -121,7 +121,8 @@ fn sums(env: &Env) {
     pull("one", &base, &snapshotter);
     pull("two", &base, &snapshotter);
     pull("two", &more, &snapshotter);
-    pull("two", &more, "native");
+    // ctr 2.1 has the daemon unpack, which it is not configured to do there.
+    own.script("two", &format!("pull(\"{more}\", #{{ snapshotter: \"native\" }})"));
     let id = env.fresh("disk");
     own.ctr("one", &["containers", "create", "--snapshotter", &snapshotter, &base, &id]);
     let before = own.compare();
