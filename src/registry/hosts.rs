@@ -93,11 +93,12 @@ pub(super) fn load(config: &Config, registry: &str) -> Result<Vec<Endpoint>> {
         }
         None => vec![server(registry)?],
     };
-    let last = endpoints.len().saturating_sub(1);
-    for (index, endpoint) in endpoints.iter_mut().enumerate() {
+    let own = endpoints.last().map(|endpoint| endpoint.base.clone());
+    for endpoint in &mut endpoints {
         endpoint.profile.ca.extend(config.tls.ca.iter().cloned());
-        if index == last {
-            // What is given for a registry by name is for the registry itself; a mirror has its own settings.
+        if Some(&endpoint.base) == own.as_ref() {
+            // What is given for a registry by name is for the registry itself, however often its file has it; a mirror has
+            // its own settings.
             if config.tls.client.is_some() {
                 endpoint.profile.client.clone_from(&config.tls.client);
             }
