@@ -27,7 +27,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     ]
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A program on a terminal of its own.
 pub struct Terminal {

@@ -68,7 +68,7 @@ fn create() -> Vec<Case> {
         // ctr forgets it until the task starts, where it has to be said again.
         created("--no-pivot", "--no-pivot").apart(&["runtime"]),
         created("--rootfs-propagation", "--rootfs-propagation rslave"),
-        created("--sandbox", "--sandbox pod").new("sandbox is not kept by this containerd"),
+        created("--sandbox", "--sandbox pod").new("has no sandboxes"),
         created("--runc-binary", "--runc-binary $RUNC").shows("runc"),
         created("--runc-root", "--runc-root $MNT").shows("mnt"),
         // It wants a --cgroup, which only run has.
@@ -104,7 +104,7 @@ fn run() -> Vec<Case> {
         ran("--rootfs-propagation", "--rootfs-propagation rslave"),
         ran("--sandbox", "--sandbox pod")
             .after(&["sandboxes run pod.json pod"])
-            .new("sandbox is not kept by this containerd"),
+            .new("has no sandboxes"),
         ran("--cgroup", "--cgroup /$NS/web"),
         case("run --platform", "run --detach --null-io --platform $PLATFORM $INDEX web sleep 600")
             .after(&["images pull $INDEX"]),
