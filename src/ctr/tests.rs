@@ -167,7 +167,7 @@ fn what_is_done_another_way_is_said() {
     let steps = steps("images pull --local --http-dump --local=true a");
     assert_eq!(steps.text(), "pull(\"a\")");
     assert_eq!(steps.notes.len(), 2, "{:?}", steps.notes);
-    assert!(steps.notes[0].starts_with("--local: there is one way"));
+    assert!(steps.notes[0].starts_with("--local: this is what is done"));
 }
 
 #[test]

@@ -342,7 +342,8 @@ mod tests {
 
     #[test]
     fn who_runs_in_a_folder_of_the_host_has_no_groups_that_nobody_named() {
-        let options = SpecOptions { rootfs: Some("/srv".into()), ..SpecOptions::default() };
+        let command = Some(vec!["true".to_owned()]);
+        let options = SpecOptions { rootfs: Some("/srv".into()), command, ..SpecOptions::default() };
         let user = |options: &SpecOptions| built(None, options).unwrap().process.unwrap().user;
         assert_eq!(user(&options).additional_gids, [] as [u32; 0]);
         let named = SpecOptions { user: Some("5:6".into()), ..options };
