@@ -130,7 +130,7 @@ impl Case {
     }
 
     /// Where ctr does not know it, containerd does not either, and ctrsh says so in these words.
-    const fn new(mut self, words: &'static str) -> Self {
+    const fn newer(mut self, words: &'static str) -> Self {
         self.new = true;
         self.shows(words)
     }

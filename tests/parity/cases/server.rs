@@ -57,32 +57,33 @@ pub fn cases() -> Vec<Case> {
         case("plugins list --quiet", "plugins ls -q").asks(Asks::Lines),
         case("plugins list --detailed", "plugins list --detailed id==overlayfs")
             .words(&["io.containerd.", "overlayfs"]),
-        case("plugins inspect-runtime", "plugins inspect-runtime").words(FEATURES).new(NO_PLUGIN_INFO),
+        case("plugins inspect-runtime", "plugins inspect-runtime").words(FEATURES).newer(NO_PLUGIN_INFO),
         case("plugins inspect-runtime --runtime", "plugins inspect-runtime --runtime io.containerd.runc.v2")
             .words(FEATURES)
-            .new(NO_PLUGIN_INFO),
+            .newer(NO_PLUGIN_INFO),
         case("plugins inspect-runtime --runc-binary", "plugins inspect-runtime --runc-binary $RUNC")
             .words(FEATURES)
-            .new(NO_PLUGIN_INFO),
+            .newer(NO_PLUGIN_INFO),
         case("plugins inspect-runtime --runc-root", "plugins inspect-runtime --runc-root $MNT")
             .words(FEATURES)
-            .new(NO_PLUGIN_INFO),
+            .newer(NO_PLUGIN_INFO),
         case("plugins inspect-runtime --runc-systemd-cgroup", "plugins inspect-runtime --runc-systemd-cgroup")
             .words(FEATURES)
-            .new(NO_PLUGIN_INFO),
+            .newer(NO_PLUGIN_INFO),
         case("version", "version").asks(Asks::Read(versions, |value| json!([value["server"], value["revision"]]))),
         case("info", "info").asks(Asks::Read(identity, |value| value["uuid"].clone())),
         case("deprecations list", "deprecations list").asks(Asks::Read(rows, items)),
         case("deprecations list --format", "deprecations list --format json").asks(Asks::Read(entries, items)),
         case("oci spec", "oci spec").asks(Asks::Spec),
-        case("sandboxes list", "sandboxes list").after(&[POD]).words(&["pod"]).new(NO_SANDBOXES),
+        case("sandboxes list", "sandboxes list").after(&[POD]).words(&["pod"]).newer(NO_SANDBOXES),
         case("sandboxes list --filters", "sandboxes list --filters id==pod")
             .after(&[POD])
             .words(&["pod"])
-            .new(NO_SANDBOXES),
-        case("sandboxes run", POD).new(NO_SANDBOXES),
-        case("sandboxes run --runtime", "sandboxes run --runtime io.containerd.runc.v2 pod.json pod").new(NO_SANDBOXES),
-        case("sandboxes remove", "sandboxes remove pod").after(&[POD]).new(NO_SANDBOXES),
-        case("sandboxes remove --force", "sandboxes remove --force pod").after(&[POD]).new(NO_SANDBOXES),
+            .newer(NO_SANDBOXES),
+        case("sandboxes run", POD).newer(NO_SANDBOXES),
+        case("sandboxes run --runtime", "sandboxes run --runtime io.containerd.runc.v2 pod.json pod")
+            .newer(NO_SANDBOXES),
+        case("sandboxes remove", "sandboxes remove pod").after(&[POD]).newer(NO_SANDBOXES),
+        case("sandboxes remove --force", "sandboxes remove --force pod").after(&[POD]).newer(NO_SANDBOXES),
     ]
 }
