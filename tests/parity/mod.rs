@@ -188,6 +188,10 @@ fn run(shared: &Arc<Shared>, case: &Case) {
             }
         }
     }
+    // What came before the line may be taken at any moment, too.
+    if case.kept {
+        [&theirs, &ours].into_iter().for_each(state::collect);
+    }
     let line = case.line.as_str();
     let json = matches!(case.asks, Asks::Spec | Asks::Words(_) | Asks::Read(..));
     let ended = |output: Output| {
