@@ -64,7 +64,8 @@ impl Drop for User {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
             // A terminal that is gone needs no setting back.
-            let _ = tcsetattr(&self.output, OptionalActions::Drain, before);
+            // What was typed and not read was for the process, not for the prompt.
+            let _ = tcsetattr(&self.output, OptionalActions::Flush, before);
         }
     }
 }

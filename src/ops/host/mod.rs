@@ -88,6 +88,8 @@ impl Operation for Write {
             .map_err(fail)?;
         let mut open = tokio::fs::File::from_std(temporary.reopen().map_err(fail)?);
         open.write_all(self.text.as_bytes()).await.map_err(fail)?;
+        // A sync alone keeps quiet about a write that failed.
+        open.flush().await.map_err(fail)?;
         open.sync_all().await.map_err(fail)?;
         temporary.persist(&file).map_err(|error| fail(error.error))?;
         Ok(())

@@ -58,12 +58,12 @@ impl Operation for Delete {
     async fn apply(self, ctx: &Context) -> Result<()> {
         let sandboxes = ctx.client().await?.sandboxes();
         let Some(Found { sandbox, .. }) = self.found else { return Ok(()) };
-        for ended in [sandboxes.stop(&sandbox).await, sandboxes.shut_down(&sandbox).await] {
-            match ended {
-                Err(error) if !error.is_not_found() && !self.force => return Err(error.into()),
-                _ => {}
-            }
-        }
+        let bearable = |ended: crate::containerd::Result<()>| match ended {
+            Err(error) if !error.is_not_found() && !self.force => Err(error),
+            _ => Ok(()),
+        };
+        bearable(sandboxes.stop(&sandbox).await)?;
+        bearable(sandboxes.shut_down(&sandbox).await)?;
         settled(sandboxes.delete(&sandbox.id).await)
     }
 }

@@ -177,6 +177,8 @@ async fn write(client: &Client, blob: &Descriptor, path: &Path) -> Result<()> {
             OciError::Mismatch { subject, expected: blob.digest.to_string(), actual: actual.to_string() }.into()
         );
     }
+    // A sync alone keeps quiet about a write that failed.
+    file.flush().await.map_err(fail)?;
     file.sync_all().await.map_err(fail)?;
     temporary.persist(path).map_err(|error| fail(error.error))?;
     Ok(())
