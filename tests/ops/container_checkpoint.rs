@@ -114,7 +114,7 @@ fn round_trip(env: &Env) {
             let client = stage.ctx.client().await.unwrap();
             detail(&client, &made.target, &ctrsh::oci::Matcher::host()).await.unwrap()
         });
-        assert_eq!(found.manifest.is_some(), kind != Kind::Index, "{found:?}");
+        assert!(found.manifest.is_some(), "{found:?}");
         // Beside the first one, whose cgroup it does not take.
         let second = env.fresh("checkpoint");
         restore(&stage, &second, with_files()).unwrap();
@@ -166,9 +166,10 @@ fn as_ctr(env: &Env) {
     for (key, value) in &theirs.annotations {
         assert_eq!(ours.annotations.get(key), Some(value), "{key}");
     }
-    // ctr cannot restore that, as it has no spec; here it gets one.
+    // ctr cannot restore that, as it has no spec, and leaves a snapshot; here it gets one.
     let second = env.fresh("checkpoint");
-    let refused = env.ctr(&["-n", &stage.namespace, "containers", "restore", "--rw", &second, NAME]);
+    let theirs = env.fresh("checkpoint");
+    let refused = env.ctr(&["-n", &stage.namespace, "containers", "restore", "--rw", &theirs, NAME]);
     assert!(refused.to_string().contains("media type not found"), "{refused}");
     restore(&stage, &second, RestoreOptions { start: false, ..with_files() }).unwrap();
     let spec = env.block_on(get(&stage.ctx, &second)).unwrap().spec.unwrap();
@@ -284,7 +285,7 @@ fn mistakes(env: &Env) {
     let error = restore(&stage, &second, with_files()).unwrap_err();
     assert_eq!(error.kind(), Failed::NotFound, "{error}");
     let error = stage.run(Restore::new(&second, IMAGE, with_files())).unwrap_err();
-    assert_eq!(error.to_string(), format!("image {IMAGE} is no checkpoint"));
+    assert!(error.to_string().ends_with(&format!("image {IMAGE} is no checkpoint")), "{error}");
     // The name is taken.
     stage.ctr(&["images", "tag", IMAGE, NAME]);
     let error = checkpoint(&stage, &id, ALL).unwrap_err();
@@ -299,7 +300,7 @@ fn mistakes(env: &Env) {
         (RestoreOptions { live: true, ..RestoreOptions::default() }, "holds no state of processes"),
     ] {
         let error = restore(&stage, &second, options).unwrap_err();
-        assert_eq!(error.to_string(), format!("image {NAME} {missing}"));
+        assert!(error.to_string().ends_with(&format!("image {NAME} {missing}")), "{error}");
     }
     let error = restore(&stage, &id, RestoreOptions::default()).unwrap_err();
     assert_eq!(error.kind(), Failed::AlreadyExists, "{error}");
@@ -317,7 +318,8 @@ fn mistakes(env: &Env) {
     // The image is gone, and was not in it.
     stage.ctr(&["images", "rm", "--sync", IMAGE]);
     let error = restore(&stage, &second, with_files()).unwrap_err();
-    assert_eq!((error.kind(), error.to_string()), (Failed::NotFound, format!("no such image: {IMAGE}")));
+    assert_eq!(error.kind(), Failed::NotFound, "{error}");
+    assert!(error.hint().unwrap().contains("was made without image"), "{:?}", error.hint());
     assert_eq!(stage.leftovers().0.containers, there.0.containers);
     assert_eq!(stage.leftovers().0.leases, before.0.leases);
     remove(&stage, &id);

@@ -132,7 +132,10 @@ impl Checkpoint {
                 return Ok(chosen.clone());
             }
         }
-        Err(Error::Incomplete { image: image.name, missing: format!("not all of {} is in the store", descriptor.digest) })
+        Err(Error::Incomplete {
+            image: image.name,
+            missing: format!("not all of {} is in the store", descriptor.digest),
+        })
     }
 
     /// Writes the parts. Returns them in the order of containerd's client.

@@ -99,16 +99,16 @@ impl Restore {
             return Err(self.unusable("is no checkpoint", Some(CURE)));
         };
         let said = |key: &str| index.annotations.get(key).filter(|value| !value.is_empty()).cloned();
-        let (Some(name), Some(runtime), Some(snapshotter)) = (said(IMAGE_NAME), said(RUNTIME), said(SNAPSHOTTER)) else {
+        let (Some(name), Some(runtime), Some(snapshotter)) = (said(IMAGE_NAME), said(RUNTIME), said(SNAPSHOTTER))
+        else {
             return Err(self.unusable("is no checkpoint", Some(CURE)));
         };
-        let broken = |what, reason| Error::from(OciError::Document {
-            what,
-            digest: checkpoint.target.digest.to_string(),
-            reason,
-        });
+        let broken = |what, reason| {
+            Error::from(OciError::Document { what, digest: checkpoint.target.digest.to_string(), reason })
+        };
         let options = self.part(&client, &index, RUNTIME_OPTIONS).await?;
-        let runtime = Runtime::read(&runtime, options.as_deref()).map_err(|why| broken("runtime of checkpoint", why))?;
+        let runtime =
+            Runtime::read(&runtime, options.as_deref()).map_err(|why| broken("runtime of checkpoint", why))?;
         let spec = self.part(&client, &index, SPEC).await?;
         let spec = spec.map(|bytes| read_spec(&bytes)).transpose().map_err(|why| broken("spec of checkpoint", why))?;
         let spec = spec.map(|spec| self.adapt(ctx, spec, said(CONTAINER).as_deref()));
@@ -220,7 +220,10 @@ impl Restore {
             what: "container",
             name: self.id.clone(),
             state: format!("could not go on where it was: {error}"),
-            cure: Some("this needs CRIU (the package criu) and a kernel for it: criu check; without live it starts anew".into()),
+            cure: Some(
+                "this needs CRIU (the package criu) and a kernel for it: criu check; without live it starts anew"
+                    .into(),
+            ),
         }
     }
 
@@ -295,9 +298,11 @@ impl Operation for Restore {
         }
         if self.options.start {
             let task = running(&self.id, &Default::default());
-            plan = plan
-                .step(Access::Run, ctx.target(), format!("start container {}", self.id))
-                .effect(Effect::exists(&ctx.place_name(), &self.id, task));
+            plan = plan.step(Access::Run, ctx.target(), format!("start container {}", self.id)).effect(Effect::exists(
+                &ctx.place_name(),
+                &self.id,
+                task,
+            ));
         } else if self.options.live {
             return Err(Error::argument("live", "starts it; leave start out"));
         }

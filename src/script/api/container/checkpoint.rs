@@ -65,7 +65,10 @@ fn do_checkpoint(
     };
     if let Some(path) = options.string("image_path")? {
         if name.is_some() || settings.rw || settings.image || settings.force {
-            return Err(options.bad("image_path", "takes the processes' state alone; leave the image's name, rw, image and force out"));
+            return Err(options.bad(
+                "image_path",
+                "takes the processes' state alone; leave the image's name, rw, image and force out",
+            ));
         }
         call.run_in(ctx, ops::task::Checkpoint::new(id, absolute(path), work_path, settings.exit))?;
         return Ok(None);
