@@ -128,7 +128,7 @@ impl Checkpoint {
         let store = ContainerdStore::new(ctx.client().await?, &image.name);
         let target = &image.target;
         for chosen in [target, &descriptor] {
-            if store.holds(chosen).await.map_err(crate::kind::BoxFailure::from)? {
+            if store.holds(chosen).await? {
                 return Ok(chosen.clone());
             }
         }
