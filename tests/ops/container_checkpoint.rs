@@ -35,6 +35,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
 
 const NAME: &str = "example.test/checkpoint:1";
 const SPEC: &str = "application/vnd.containerd.container.checkpoint.config.v1+proto";
+const RUNTIME_OPTIONS: &str = "application/vnd.containerd.container.checkpoint.runtime.options+proto";
 const STATE: &str = "application/vnd.containerd.container.criu.checkpoint.criu.tar";
 
 const ALL: CheckpointOptions =
@@ -158,11 +159,17 @@ fn as_ctr(env: &Env) {
     stage.ctr(&["containers", "checkpoint", "--rw", "--image", &id, NAME]);
     let theirs = index(&stage);
     let sorts = |index: &Index| -> Vec<(String, bool)> {
-        let parts = index.manifests.iter().filter(|part| part.media_type.as_str() != SPEC);
+        // Options that say nothing are left out since 1.7.
+        let parts = index.manifests.iter().filter(|part| ![SPEC, RUNTIME_OPTIONS].contains(&part.media_type.as_str()));
         parts.map(|part| (part.media_type.to_string(), part.platform.is_some())).collect()
     };
     assert_eq!(sorts(&ours), sorts(&theirs));
-    assert_eq!((ours.manifests.len(), theirs.manifests.len()), (4, 3));
+    let platform = |index: &Index| -> Vec<bool> {
+        let parts = index.manifests.iter().filter(|part| part.media_type.as_str() == RUNTIME_OPTIONS);
+        parts.map(|part| part.platform.is_some()).collect()
+    };
+    assert_eq!((ours.manifests.len(), platform(&ours)), (4, vec![true]));
+    assert!([vec![], vec![true]].contains(&platform(&theirs)), "{theirs:?}");
     for (key, value) in &theirs.annotations {
         assert_eq!(ours.annotations.get(key), Some(value), "{key}");
     }
