@@ -22,19 +22,6 @@ use crate::harness::{Env, pure, trial};
 /// More programs to hold the table against, separated by colons: the ctr of other generations.
 const OTHERS: &str = "CTRSH_CTRS";
 
-/// Functions, modules and options that the surface does not have yet. Rows that need them are translated all the same.
-const PENDING: &[&str] = &["checkpoint does not take 1 argument", "restore", "image", "rw", "task"];
-
-/// Says whether something is wrong only because a part of the surface is not there yet.
-fn pending(problem: &str) -> bool {
-    PENDING.iter().any(|part| {
-        let function = problem.strip_prefix("unknown function ");
-        problem == *part
-            || function.is_some_and(|name| name == *part || name.split("::").next() == Some(part))
-            || problem.ends_with(&format!(": unknown option '{part}'"))
-    })
-}
-
 /// What only a ctr after 2.1 has.
 const NEWER: &[&str] = &["images mount --expiration"];
 
@@ -113,8 +100,8 @@ fn forms() {
         forms += 1;
         for step in &steps.steps {
             let Step::Script(code) = step else { continue };
-            let found = problems(&interpreter, code).into_iter().filter(|problem| !pending(problem));
-            wrong.extend(found.map(|problem| format!("{}: {problem}\n  {code}", row.name())));
+            let found = problems(&interpreter, code);
+            wrong.extend(found.into_iter().map(|problem| format!("{}: {problem}\n  {code}", row.name())));
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));

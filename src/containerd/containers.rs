@@ -1,5 +1,9 @@
 //! Container records: what a task is started from.
 
+mod record;
+
+pub use record::read_spec;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};

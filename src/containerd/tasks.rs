@@ -165,6 +165,18 @@ pub struct CheckpointOptions {
     pub work_path: String,
 }
 
+impl CheckpointOptions {
+    fn to_any(&self) -> Any {
+        Any { type_url: CHECKPOINT_OPTIONS_TYPE_URL.to_owned(), value: self.encode_to_vec() }
+    }
+
+    /// Writes them as a checkpoint keeps them: an encoded `google.protobuf.Any`.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.to_any().encode_to_vec()
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Message)]
 struct ProcessDetails {
     #[prost(string, tag = "1")]
@@ -407,11 +419,10 @@ impl Tasks {
     /// What the runtime says; it needs CRIU.
     pub async fn checkpoint(&self, id: &str, options: &CheckpointOptions) -> Result<Vec<Descriptor>> {
         const ACTION: &str = "checkpoint task";
-        let any = Any { type_url: CHECKPOINT_OPTIONS_TYPE_URL.to_owned(), value: options.encode_to_vec() };
         let request = api::CheckpointTaskRequest {
             container_id: id.to_owned(),
             parent_checkpoint: String::new(),
-            options: Some(any),
+            options: Some(options.to_any()),
         };
         let made = self.rpc().checkpoint(request).await.map_err(failed(ACTION, id))?.into_inner().descriptors;
         made.into_iter().map(|descriptor| Ok(wire::descriptor(descriptor)?)).collect()

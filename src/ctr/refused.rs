@@ -25,7 +25,6 @@ fn refused(p: &Parsed) -> Result<Vec<Step>> {
         "C11" => {
             "content::get(DIGEST) gives the bytes; content::ingest puts what became of them back, under their own digest"
         }
-        "T10" => "checkpoint(ID, FOLDER, #{ exit: true }) writes the state into a folder of the daemon's host",
         "X1" => "mount the image and copy its files: image(REF).mount(FOLDER)",
         "X3" => "ask the daemon's debug socket: curl --unix-socket /run/containerd/debug.sock http://d/debug/pprof/",
         _ => "a shim is spoken to by containerd; what it runs is told and changed by tasks(), exec, kill and delete",
@@ -46,15 +45,6 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "DIGEST",
         flags: &[&[one("validate", "json", C, NONE), one("editor", "vi", C, NONE)]],
         ..command("content", &["edit"], "C11")
-    },
-    Command {
-        usage: "CONTAINER",
-        flags: &[&[
-            switch("exit", C, NONE),
-            one("image-path", "/var/checkpoint", C, NONE),
-            one("work-path", "/var/criu", C, NONE),
-        ]],
-        ..command("tasks", &["checkpoint"], "T10")
     },
     Command {
         usage: "IMAGE",

@@ -86,6 +86,18 @@ fn plain(name: &str, p: &Parsed) -> Result<Vec<Step>> {
     script(call(name, &[p.text(0)], &Map::default()))
 }
 
+fn checkpoint(p: &Parsed) -> Result<Vec<Step>> {
+    // In a folder there is the state alone; in an image ctr has the files and the container's image too.
+    let mut options = Map::default();
+    if p.value("image-path").is_none() {
+        for part in ["task", "rw", "image"] {
+            options.set(part, "true");
+        }
+    }
+    options.extend(p.options()?);
+    script(call("checkpoint", &[p.text(0)], &options))
+}
+
 fn metrics(p: &Parsed) -> Result<Vec<Step>> {
     let metrics = format!("metrics({})", p.text(0));
     script(if p.value("format") == Some("json") { format!("print(to_json({metrics}))") } else { metrics })
@@ -216,6 +228,22 @@ pub(super) const COMMANDS: &[Command] = &[
         sample: &["web"],
         flags: &[&[one("format", "json", A, Form::Own)]],
         make: metrics,
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["checkpoint"],
+        id: "T10",
+        tier: C,
+        usage: "[FLAGS] CONTAINER",
+        count: (1, 1),
+        sample: &["web"],
+        flags: &[&[
+            switch("exit", C, option(Value::Switch)),
+            one("image-path", "/var/checkpoint", C, option(Value::Text)),
+            one("work-path", "/var/criu", C, option(Value::Text)),
+        ]],
+        make: checkpoint,
         ..COMMAND
     },
 ];

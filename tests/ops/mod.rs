@@ -4,6 +4,7 @@ mod archive;
 mod by_daemon;
 mod companions;
 mod container;
+mod container_checkpoint;
 mod container_commit;
 mod container_script;
 mod container_spec;
@@ -32,6 +33,7 @@ use crate::harness::Env;
 
 pub fn trials(env: &Env) -> Vec<Trial> {
     let mut trials = container::trials(env);
+    trials.extend(container_checkpoint::trials(env));
     trials.extend(container_commit::trials(env));
     trials.extend(container_script::trials(env));
     trials.extend(container_spec::trials(env));

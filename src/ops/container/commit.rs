@@ -25,7 +25,7 @@ use crate::ops::{Context, Effect, Error, Operation, Plan, Result, Seen};
 /// A layer's diff id, which the daemon notes on what it packs.
 const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 /// What the daemon packs. It is of the same bytes as Docker's, whose name it does not know.
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
 /// What a commit may be told.

@@ -162,12 +162,7 @@ impl Create {
     }
 
     fn reach(&self, record: &Container) -> Option<&'static str> {
-        let runc = &self.options.runc;
-        let of_host = !runc.binary_name.is_empty() || !runc.root.is_empty() || record.runtime.config_path.is_some();
-        if !record.runtime.name.starts_with("io.containerd.") || of_host {
-            return Some("is run by a program of the host");
-        }
-        reach(record.spec.as_ref(), &self.options.spec.labels)
+        runs_on_host(&record.runtime).or_else(|| reach(record.spec.as_ref(), &self.options.spec.labels))
     }
 
     fn taken(&self) -> Error {
@@ -350,7 +345,7 @@ impl Create {
 }
 
 /// Unpacks an image whose content is here, as `ctr run` does.
-async fn unpack(ctx: &Context, client: &Client, snapshotter: &str, manifest: &Manifest) -> Result<()> {
+pub(super) async fn unpack(ctx: &Context, client: &Client, snapshotter: &str, manifest: &Manifest) -> Result<()> {
     let (feed, unpacker) = Unpacker::new(client, snapshotter, manifest, ctx.progress(), ctx.debts());
     feed.arrived(&manifest.config);
     for layer in &manifest.layers {
@@ -359,6 +354,14 @@ async fn unpack(ctx: &Context, client: &Client, snapshotter: &str, manifest: &Ma
     drop(feed);
     unpacker.run().await?;
     Ok(())
+}
+
+/// Returns why a container with this runtime needs access to the host, if it does.
+pub(super) fn runs_on_host(runtime: &Runtime) -> Option<&'static str> {
+    let runc = runtime.options.as_ref();
+    let named = runc.is_some_and(|runc| !runc.binary_name.is_empty() || !runc.root.is_empty());
+    let of_host = named || runtime.config_path.is_some() || !runtime.name.starts_with("io.containerd.");
+    of_host.then_some("is run by a program of the host")
 }
 
 /// Reads the user files of a folder of the host.

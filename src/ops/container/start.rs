@@ -11,6 +11,7 @@ use crate::containerd::io::{LogTarget, Pipes, Shape, private_folder, remove_fifo
 use crate::containerd::snapshots::Mount;
 use crate::containerd::tasks::{Status, Stdio, Task};
 use crate::grant::Access;
+use crate::oci::Descriptor;
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result};
 
@@ -218,6 +219,17 @@ pub(super) fn start_steps<T>(mut plan: Plan<T>, ctx: &Context, found: &Snapshot)
 
 /// Makes the task, in place of one that has ended, and sees to it that it goes again if the operation does not get through.
 pub(super) async fn create_task(client: &Client, found: &Snapshot, stdio: &Stdio, undo: &mut Undo) -> Result<()> {
+    create_task_from(client, found, stdio, None, undo).await
+}
+
+/// Makes the task as [`create_task`] does; with a checkpoint it goes on where that was taken.
+pub(super) async fn create_task_from(
+    client: &Client,
+    found: &Snapshot,
+    stdio: &Stdio,
+    checkpoint: Option<Descriptor>,
+    undo: &mut Undo,
+) -> Result<()> {
     let id = &found.container.id;
     let tasks = client.tasks();
     if let Some(task) = &found.task {
@@ -235,7 +247,7 @@ pub(super) async fn create_task(client: &Client, found: &Snapshot, stdio: &Stdio
     let (answered, mut answer) = tokio::sync::watch::channel(None);
     let (request, io) = (id.clone(), stdio.clone());
     let creating = tokio::spawn(async move {
-        let made = tasks.create(&request, &mounts, &io, options.as_ref(), None).await;
+        let made = tasks.create(&request, &mounts, &io, options.as_ref(), checkpoint.as_ref()).await;
         // Someone else's task must not be taken back: only what gets past an existing one is this operation's own.
         answered.send_replace(Some(!made.as_ref().is_err_and(crate::containerd::Error::is_already_exists)));
         made

@@ -52,10 +52,10 @@ pub async fn detail(client: &Client, target: &Descriptor, matcher: &Matcher) -> 
         Parsed::Manifest(manifest) => (target.clone(), manifest),
         Parsed::Index(index) => {
             found.platforms = declared(&index.manifests);
-            let Some(best) = best(&index.manifests, matcher) else { return Ok(found) };
+            let Some(best) = best(index.manifests, matcher) else { return Ok(found) };
             found.size += best.size;
-            let Some(Parsed::Manifest(manifest)) = document(client, best).await? else { return Ok(found) };
-            (best.clone(), manifest)
+            let Some(Parsed::Manifest(manifest)) = document(client, &best).await? else { return Ok(found) };
+            (best, manifest)
         }
     };
     found.size += manifest.config.size + manifest.layers.iter().map(|layer| layer.size).sum::<u64>();
@@ -81,9 +81,11 @@ fn declared(manifests: &[Descriptor]) -> Vec<Platform> {
 }
 
 /// Picks the child that fits best, or the first that is an image when none fits.
-fn best<'a>(manifests: &'a [Descriptor], matcher: &Matcher) -> Option<&'a Descriptor> {
-    let fits = matcher.select(manifests).into_iter().next();
-    fits.or_else(|| manifests.iter().find(|d| d.media_type.is_manifest() && !d.is_attestation()))
+fn best(mut manifests: Vec<Descriptor>, matcher: &Matcher) -> Option<Descriptor> {
+    // The index of a checkpoint lists layers and records too, with this host's platform.
+    manifests.retain(|d| d.media_type.is_manifest() || d.media_type.is_index());
+    let fits = matcher.select(&manifests).into_iter().next();
+    fits.or_else(|| manifests.iter().find(|d| d.media_type.is_manifest() && !d.is_attestation())).cloned()
 }
 
 /// Reads a document, or nothing when it is not here.

@@ -80,19 +80,22 @@ impl Operation for Checkpoint {
                 let _ = std::fs::remove_dir_all(folder);
             }
         });
-        match client.tasks().checkpoint(&self.id, &options).await {
-            Ok(_) => {}
-            Err(crate::containerd::Error::Call { message, .. }) => {
-                return Err(Error::Conflict {
-                    what: "container",
-                    name: self.id,
-                    state: format!("was not checkpointed: {message}"),
-                    cure: Some("checkpoints need CRIU (the package criu) and a kernel for it: criu check".into()),
-                });
-            }
-            Err(error) => return Err(error.into()),
-        }
+        let taken = client.tasks().checkpoint(&self.id, &options).await;
+        taken.map_err(|error| not_checkpointed(&self.id, error))?;
         undo.forget();
         Ok(())
+    }
+}
+
+/// Says why the state of a container's processes was not written down.
+pub(in crate::ops) fn not_checkpointed(id: &str, error: crate::containerd::Error) -> Error {
+    match error {
+        crate::containerd::Error::Call { message, .. } => Error::Conflict {
+            what: "container",
+            name: id.to_owned(),
+            state: format!("was not checkpointed: {message}"),
+            cure: Some("checkpoints need CRIU (the package criu) and a kernel for it: criu check".into()),
+        },
+        error => error.into(),
     }
 }

@@ -9,6 +9,7 @@ mod ps;
 mod resume;
 
 pub use checkpoint::Checkpoint;
+pub(in crate::ops) use checkpoint::not_checkpointed;
 pub use delete::Delete;
 pub use list::list;
 pub use metrics::{all_metrics, metrics};

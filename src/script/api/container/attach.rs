@@ -1,10 +1,9 @@
-//! Connecting the user's terminal with a container, and writing down the state of one.
+//! Connecting the user's terminal with a container.
 
 use super::ContainerObject;
 use crate::grant::Access;
 use crate::ops::Context;
 use crate::ops::container::{self, DetachKeys, Parted};
-use crate::ops::task::Checkpoint;
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::error::Result;
@@ -75,32 +74,7 @@ fn container_attach(call: &Call<'_>, container: ContainerObject, options: Option
     do_attach(call, &call.at(container.place()), container.id(), &options)
 }
 
-const CHECKPOINT_OPTIONS: &[Opt] = &[
-    Opt::new("exit", "bool", "Whether the container ends with that. Default false."),
-    Opt::new("work_path", "string", "A folder of the daemon's host for the log of CRIU."),
-];
-
-const CHECKPOINT: Spec = Spec {
-    name: "checkpoint",
-    on: On::Node,
-    params: &[Param::of("id", Names::Container), Param::of("image_path", Names::File)],
-    options: CHECKPOINT_OPTIONS,
-    access: Access::Host,
-    doc: "Writes the state of a container's processes to a folder of the daemon's host, as `ctr tasks checkpoint` does.\n\nIt is the runtime that does it, by CRIU, which has to be installed and to fit the kernel (`criu check`). When it fails the container runs on, the runtime's words are in the error, and the folder is not left. Writing checkpoints as images, and restoring, are not offered.",
-    examples: &[Example::gives(
-        "run(\"busybox\", #{ id: \"frozen\", detach: true, command: [\"sleep\", \"60\"] }); let c = container(\"frozen\"); try { checkpoint(\"frozen\", \"state\") } catch (e) { } let status = c.status; delete(\"frozen\", #{ force: true }); status",
-        "\"running\"",
-    )],
-};
-
-fn checkpoint(call: &Call<'_>, id: Name, image_path: String, options: Options) -> Result<()> {
-    let absolute = |path: String| call.ctx().settings().working_dir.join(path);
-    let work_path = options.string("work_path")?.map(absolute);
-    call.run(Checkpoint::new(&id.0, absolute(image_path), work_path, options.flag("exit")?))
-}
-
 pub(super) fn register(catalog: &mut Catalog) {
     catalog.add(&ATTACH, attach);
     catalog.add(&CONTAINER_ATTACH, container_attach);
-    catalog.add(&CHECKPOINT, checkpoint);
 }

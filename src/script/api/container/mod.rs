@@ -2,6 +2,7 @@
 
 mod attach;
 mod change;
+mod checkpoint;
 mod life;
 mod make;
 mod object;
@@ -21,5 +22,6 @@ pub(crate) fn register(catalog: &mut Catalog) {
     life::register(catalog);
     change::register(catalog);
     attach::register(catalog);
+    checkpoint::register(catalog);
     update::register(catalog);
 }
