@@ -26,12 +26,12 @@ const IMAGE: &str = "example.test/busybox:1";
 
 /// A row of the table of commands, and the work that shows it.
 ///
-/// Words that begin with `$` are what `scene.rs` makes of them; `$LOCAL` is `--local` where ctr has that.
+/// Words that begin with `$` are what `scene.rs` makes of them; `$LOCAL` and `$SKIP` are flags where ctr has those.
 #[derive(Clone)]
 pub struct Case {
     /// The row, as `docs/ctr.md` has it.
     pub row: String,
-    /// What ctr does first on both sides.
+    /// What ctr does first on both sides: to its end, after a `@` on a terminal that it leaves. What has a `!` before it ctrsh does.
     pub before: Vec<String>,
     /// The line.
     pub line: String,
@@ -49,10 +49,12 @@ pub struct Case {
     pub way: Way,
     /// How it ends.
     pub fate: Fate,
+    /// What some ctr says when it fails at what its daemon can do.
+    pub fault: Option<&'static str>,
     /// What ctr does in place of the line, as ctrsh does that on purpose.
     pub theirs: Option<&'static str>,
-    /// Whether a containerd whose ctr does not know the row cannot do it either, which ctrsh has to say.
-    pub new: bool,
+    /// What ctrsh says where a containerd whose ctr does not know the row cannot do it either.
+    pub new: Option<&'static str>,
     /// Whether the tasks end by themselves, which takes a moment.
     pub ends: bool,
     /// Whether the state is read before the collector takes what nothing holds.
@@ -177,28 +179,27 @@ fn attempts(shared: &Arc<Shared>, case: &Case) {
 
 fn run(shared: &Arc<Shared>, case: &Case) {
     let knows = known(&case.row);
-    if case.new && !knows {
+    if let (Some(words), false) = (case.new, knows) {
         let side = Side::new(shared);
         if case.line.contains("$IMAGE") {
             side.prepare();
         }
         let output = go(&side, side.ctrsh_command(&case.line, false), case);
-        assert!(!output.succeeded() && output.stderr.contains(case.shows), "{output}");
+        assert!(!output.succeeded() && output.stderr.contains(words), "{output}");
         return;
     }
     let [theirs, ours] = [(); 2].map(|()| Side::new(shared));
-    let uses = |word: &str| std::iter::once(&case.line).chain(&case.before).any(|line| line.contains(word));
-    for side in [&theirs, &ours] {
-        if uses("$IMAGE") || case.line.contains("-all") {
-            side.prepare();
+    if std::iter::once(&case.line).chain(&case.before).any(|line| line.contains("$IMAGE")) {
+        [&theirs, &ours].into_iter().for_each(Side::prepare);
+    }
+    for line in &case.before {
+        let done = [&theirs, &ours].map(|side| before(side, line));
+        if case.fate == Fate::Alike && done.iter().all(|output| !output.succeeded()) {
+            let said = Side::new(shared).ctr(line.trim_start_matches('!'));
+            assert!(!said.succeeded(), "ctrsh cannot do this:\n{said}");
+            return;
         }
-        for line in &case.before {
-            match line.strip_prefix('@') {
-                _ if line.is_empty() => state::ended(side),
-                Some(line) => assert_eq!(Terminal::run(&side.ctr_command(line)).leave(), 0, "{line}"),
-                None => drop(side.ctr(line).ok()),
-            }
-        }
+        done.into_iter().for_each(|output| drop(output.ok()));
     }
     // What came before the line may be taken at any moment, too.
     if case.kept {
@@ -214,19 +215,25 @@ fn run(shared: &Arc<Shared>, case: &Case) {
     let said = theirs_line.map(|line| ended(go(&theirs, theirs.ctr_command(line), case)));
     let output = ended(go(&ours, ours.ctrsh_command(line, json), case));
     if let Some(said) = &said {
-        assert_eq!(output.succeeded(), said.succeeded(), "{output}{said}");
+        let fault = case.fault.is_some_and(|fault| said.stderr.contains(fault));
+        assert_eq!(output.succeeded(), said.succeeded() || fault, "{output}{said}");
     }
     // What an operation leaves to the collector may be taken at any moment.
     if !case.kept {
         [&theirs, &ours].into_iter().for_each(state::collect);
     }
-    if let Some(said) = &said {
+    if let Some(said) = said.as_ref().filter(|said| said.succeeded()) {
         same_output(case, (&theirs, said), (&ours, &output));
     }
-    let [mut theirs, mut ours] = both_after(case, [&theirs, &ours], said.is_some());
+    let mut apart = case.apart.to_vec();
+    if case.fate == Fate::Alike && !output.succeeded() {
+        // What failed is taken away by ctrsh, and left by ctr.
+        apart.extend(["web", "pod"]);
+    }
+    let [mut theirs, mut ours] = both_after(case, &apart, [&theirs, &ours], said.is_some());
     let shows = output.stdout.contains(case.shows) || ours.to_string().contains(case.shows);
     assert!(shows, "nothing shows {}\n{output}\n{ours:#}", case.shows);
-    [&mut theirs, &mut ours].into_iter().for_each(|state| without(state, case.apart));
+    [&mut theirs, &mut ours].into_iter().for_each(|state| without(state, &apart));
     let differs = state::difference(&ours, &theirs);
     if said.is_some() || case.asks.reads() || case.fate != Fate::Works {
         assert!(
@@ -242,6 +249,20 @@ fn run(shared: &Arc<Shared>, case: &Case) {
         !case.asks.reads() || case.fate != Fate::Works || !output.stdout.trim().is_empty(),
         "it says nothing\n{output}"
     );
+}
+
+/// Does what comes before the line.
+fn before(side: &Side, line: &str) -> Output {
+    if line.is_empty() {
+        state::ended(side);
+    } else if let Some(line) = line.strip_prefix('@') {
+        assert_eq!(Terminal::run(&side.ctr_command(line)).leave(), 0, "{line}");
+    } else if let Some(line) = line.strip_prefix('!') {
+        return Output::of(&mut side.ctrsh_command(line, false));
+    } else {
+        return side.ctr(line);
+    }
+    Output::default()
 }
 
 /// Runs a line.
@@ -325,7 +346,7 @@ fn shapes(side: &Side, output: &Output) -> Vec<String> {
 fn words(side: &Side, text: &str, starts: &[&str]) -> BTreeSet<String> {
     let starts: Vec<String> = starts.iter().map(|start| side.filled(start)).collect();
     let apart = |c: char| !c.is_ascii_alphanumeric() && !":._/@+=-".contains(c);
-    let found = text.split(apart).map(|word| word.trim_start_matches(':'));
+    let found = text.split(apart).map(|word| word.trim_start_matches([':', '@']));
     let wanted = found.filter(|word| starts.iter().any(|start| word.starts_with(start)));
     wanted.map(|word| side.common(word.trim_end_matches(['.', ':']))).collect()
 }
@@ -343,12 +364,12 @@ fn spec(side: &Side, text: &str) -> Value {
 }
 
 /// Returns what both have after a line. What is to be the same may take a moment to become so.
-fn both_after(case: &Case, sides: [&Side; 2], same: bool) -> [Value; 2] {
+fn both_after(case: &Case, apart: &[&str], sides: [&Side; 2], same: bool) -> [Value; 2] {
     let begun = Instant::now();
     loop {
         let both = sides.map(|side| after(side, case));
         let mut compared = both.clone();
-        compared.iter_mut().for_each(|state| without(state, case.apart));
+        compared.iter_mut().for_each(|state| without(state, apart));
         if !same || compared[0] == compared[1] || begun.elapsed() > Duration::from_secs(1) {
             return both;
         }

@@ -296,13 +296,17 @@ impl Side {
     /// Takes a line apart, with what its words stand for.
     fn words(&self, line: &str) -> Vec<String> {
         let words = shlex::split(line).unwrap_or_else(|| panic!("{line}"));
-        let local = known(&format!("{} {} --local", words[0], words.get(1).map_or("", String::as_str)));
-        words
-            .into_iter()
-            // Only some ctr have two ways; the flag says the one that all have.
-            .filter(|word| word != "$LOCAL" || local)
-            .map(|word| if word == "$LOCAL" { "--local".into() } else { self.filled(&word) })
-            .collect()
+        let has = |flag: &str| known(&format!("{} {} {flag}", words[0], words.get(1).map_or("", String::as_str)));
+        // Only some ctr have two ways, or bring more than is asked for; the flags say what all do.
+        let flags = [("$LOCAL", "--local"), ("$SKIP", "--skip-metadata")];
+        let mut taken = Vec::new();
+        for word in &words {
+            match flags.iter().find(|(name, _)| name == word) {
+                Some((_, flag)) => taken.extend(has(flag).then(|| (*flag).to_owned())),
+                None => taken.push(self.filled(word)),
+            }
+        }
+        taken
     }
 
     /// Replaces the names in a text by what they stand for.

@@ -8,7 +8,7 @@ use super::runtime::{
     Capabilities, Device, DeviceRule, Linux, Mount, Namespace, PosixRlimit, Process, Resources, Spec,
 };
 use super::seccomp::default_profile;
-use super::user::{UserFiles, resolve_user};
+use super::user::{UserFiles, resolve_user, user_of_image};
 use crate::oci::error::refuse;
 use crate::oci::{Error, ImageConfig};
 
@@ -49,10 +49,12 @@ pub fn build(basis: &Basis<'_>, options: &SpecOptions) -> Result<Spec, Error> {
 
     set_command(&mut process, basis.image, options)?;
     set_environment(&mut process, basis.image, options);
-    let image_user = basis.image.map(|image| image.config.user.as_str()).filter(|user| !user.is_empty());
-    // A folder of the host has no config that would say who runs: as with ctr, its user files are then not asked.
-    if basis.image.is_some() || options.user.is_some() {
-        process.user = resolve_user(options.user.as_deref().or(image_user), basis.users)?;
+    if let Some(user) = &options.user {
+        process.user = resolve_user(user, basis.users)?;
+    } else if let Some(image) = basis.image {
+        // A folder of the host has no config that would say who runs: as with ctr, its user files are then not asked.
+        let user = Some(image.config.user.as_str()).filter(|user| !user.is_empty());
+        process.user = user_of_image(user, basis.users)?;
     }
     process.no_new_privileges = !options.allow_new_privs;
     set_rlimits(&mut process, options)?;

@@ -66,14 +66,28 @@ impl UserFiles {
     }
 }
 
-/// Works out user, group and additional groups (containerd `oci/spec_opts.go`, WithUser and WithAdditionalGIDs).
+/// Works out user, group and additional groups of a text that a user gave.
 ///
-/// Without a text it is root. A number that `/etc/passwd` does not have gets group 0. Additional groups are those whose
-/// members name the user, and the primary group comes first among them.
+/// A number that `/etc/passwd` does not have gets group 0. Additional groups are those whose members name the user, and the
+/// primary group comes first among them. Where the text has a group, that is the only one (the image specification's
+/// `config.md`, and containerd 2.1 with `ctr run --user`).
 ///
 /// # Errors
 /// [`Error::Option`] when the text is malformed, an id is too large, or a name is not in the image.
-pub fn resolve_user(text: Option<&str>, files: &UserFiles) -> Result<User, Error> {
+pub fn resolve_user(text: &str, files: &UserFiles) -> Result<User, Error> {
+    let mut user = user_of_image(Some(text), files)?;
+    if text.contains(':') {
+        user.additional_gids = vec![user.gid];
+    }
+    Ok(user)
+}
+
+/// Works out the same of an image's own text, root's when it has none, whose group leaves the user in the groups that name it
+/// (containerd `oci/spec_opts.go`, WithImageConfig).
+///
+/// # Errors
+/// As [`resolve_user`].
+pub(super) fn user_of_image(text: Option<&str>, files: &UserFiles) -> Result<User, Error> {
     let text = text.unwrap_or("0");
     let mut parts = text.split(':');
     let (who, group) = (parts.next().unwrap_or_default(), parts.next());
@@ -134,7 +148,11 @@ mod tests {
     }
 
     fn ids(text: &str) -> (u32, u32, Vec<u32>) {
-        let user = resolve_user(Some(text), &files()).unwrap();
+        numbers(resolve_user(text, &files()))
+    }
+
+    fn numbers(user: Result<User, Error>) -> (u32, u32, Vec<u32>) {
+        let user = user.unwrap();
         (user.uid, user.gid, user.additional_gids)
     }
 
@@ -142,37 +160,38 @@ mod tests {
     fn names_and_numbers_resolve_as_in_containerd() {
         assert_eq!(ids("web"), (1000, 1001, vec![1001, 4, 1002]));
         assert_eq!(ids("1000"), (1000, 1001, vec![1001, 4, 1002]));
-        assert_eq!(ids("web:adm"), (1000, 4, vec![4, 1002]));
+        assert_eq!(ids("web:adm"), (1000, 4, vec![4]));
+        assert_eq!(ids("1000:4"), (1000, 4, vec![4]));
+        assert_eq!(numbers(user_of_image(Some("web:adm"), &files())), (1000, 4, vec![4, 1002]));
         assert_eq!(ids("77"), (77, 0, vec![0]));
         assert_eq!(ids("77:88"), (77, 88, vec![88]));
-        let root = resolve_user(None, &files()).unwrap();
-        assert_eq!((root.uid, root.gid, root.additional_gids), (0, 0, vec![0, 4]));
+        assert_eq!(numbers(user_of_image(None, &files())), (0, 0, vec![0, 4]));
     }
 
     #[test]
     fn an_id_that_would_wrap_is_refused() {
         for text in ["4294967296", "2147483648", "-1", "0:4294967295", "18446744073709551616"] {
-            assert!(resolve_user(Some(text), &files()).is_err(), "{text}");
+            assert!(resolve_user(text, &files()).is_err(), "{text}");
         }
         assert_eq!(ids("2147483647").0, 2_147_483_647);
     }
 
     #[test]
     fn an_unknown_name_names_the_file_or_the_reason() {
-        let error = resolve_user(Some("nobody"), &files()).unwrap_err();
+        let error = resolve_user("nobody", &files()).unwrap_err();
         assert_eq!(error.to_string(), "user 'nobody' cannot be used: it is not in the image's /etc/passwd");
-        let error = resolve_user(Some("web:nogroup"), &files()).unwrap_err();
+        let error = resolve_user("web:nogroup", &files()).unwrap_err();
         assert!(error.to_string().ends_with("/etc/group"), "{error}");
-        let error = resolve_user(Some("web"), &UserFiles::Unreadable("a remote node".into())).unwrap_err();
+        let error = resolve_user("web", &UserFiles::Unreadable("a remote node".into())).unwrap_err();
         assert!(error.to_string().contains("a remote node"), "{error}");
         for text in ["", ":", "a:", ":b", "a:b:c"] {
-            assert!(resolve_user(Some(text), &files()).is_err(), "{text}");
+            assert!(resolve_user(text, &files()).is_err(), "{text}");
         }
     }
 
     #[test]
     fn without_files_numbers_still_work() {
-        let user = resolve_user(Some("5:6"), &UserFiles::Unreadable("x".into())).unwrap();
+        let user = resolve_user("5:6", &UserFiles::Unreadable("x".into())).unwrap();
         assert_eq!((user.uid, user.gid), (5, 6));
     }
 }

@@ -224,7 +224,7 @@ pub(super) async fn process(
         let users = tokio::task::spawn_blocking(move || user_files(&mounts))
             .await
             .unwrap_or_else(|error| UserFiles::Unreadable(error.to_string()));
-        process.user = resolve_user(Some(user), &users)?;
+        process.user = resolve_user(user, &users)?;
     }
     Ok(process)
 }

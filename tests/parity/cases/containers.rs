@@ -1,6 +1,7 @@
 //! `containers` and `run`.
 
 use super::super::{Asks, Case};
+use super::server::{NO_SANDBOXES, POD};
 use super::{CREATE, ENDS, RUN, case};
 
 const WEB: &str = "$IMAGE web sleep 600";
@@ -68,7 +69,7 @@ fn create() -> Vec<Case> {
         // ctr forgets it until the task starts, where it has to be said again.
         created("--no-pivot", "--no-pivot").apart(&["runtime"]),
         created("--rootfs-propagation", "--rootfs-propagation rslave"),
-        created("--sandbox", "--sandbox pod").newer("has no sandboxes"),
+        created("--sandbox", "--sandbox pod").after(&[POD]).newer(NO_SANDBOXES).alike(),
         created("--runc-binary", "--runc-binary $RUNC").shows("runc"),
         created("--runc-root", "--runc-root $MNT").shows("mnt"),
         // It wants a --cgroup, which only run has.
@@ -102,7 +103,7 @@ fn run() -> Vec<Case> {
         ran("--apparmor-profile", "--apparmor-profile web").alike(),
         ran("--no-pivot", "--no-pivot").apart(&["runtime"]),
         ran("--rootfs-propagation", "--rootfs-propagation rslave"),
-        ran("--sandbox", "--sandbox pod").after(&["sandboxes run pod.json pod"]).newer("has no sandboxes"),
+        ran("--sandbox", "--sandbox pod").after(&[POD]).newer(NO_SANDBOXES).alike(),
         ran("--cgroup", "--cgroup /$NS/web"),
         case("run --platform", "run --detach --null-io --platform $PLATFORM $INDEX web sleep 600")
             .after(&["images pull $INDEX"]),

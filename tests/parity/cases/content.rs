@@ -38,7 +38,7 @@ pub fn cases() -> Vec<Case> {
         case("content active", "content active"),
         case("content fetch", "content fetch --plain-http $REF"),
         case("content fetch --label", "content fetch --plain-http --label team=core $REF"),
-        case("content fetch --platform", "content fetch --plain-http --platform $FOREIGN $INDEX"),
+        case("content fetch --platform", "content fetch --plain-http $SKIP --platform $FOREIGN $INDEX"),
         case("content fetch --all-platforms", "content fetch --plain-http --all-platforms $INDEX"),
         // Of an index, ctr also brings manifests of which it brings no layers.
         case("content fetch --all-metadata", "content fetch --plain-http --all-metadata $REF").older(FETCH),

@@ -1,13 +1,14 @@
 //! `images`, but for the flags that all commands with a registry share.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::super::{Asks, Case};
 use super::case;
 
-const USED: Asks = Asks::Read(used, |value| {
-    json!(mebibytes(value["snapshots"].as_f64().unwrap() + value["content"].as_f64().unwrap()))
-});
+/// ctr only counts what is unpacked.
+const USED: Asks = Asks::Read(used, |value| json!(mebibytes(value["snapshots"].as_f64().unwrap())));
 const SECOND: &str = "images tag $IMAGE example.test/second:1";
 const BOTH: &str = "images import $LOCAL --all-platforms $BOTH";
 const MOUNT: &str = "images mount $IMAGE $MNT";
@@ -22,9 +23,33 @@ fn mebibytes(bytes: f64) -> f64 {
     (bytes / f64::from(1 << 20) * 10.0).round() / 10.0
 }
 
-/// The mebibytes that ctr says an image uses.
+/// The mebibytes that ctr says an image uses: a snapshot a line, with its key, its size in two words, and its inodes.
 fn used(text: &str) -> Value {
-    json!(text.split(' ').rev().find_map(|word| word.parse::<f64>().ok()))
+    let sizes = text.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap());
+    json!(sizes.sum::<f64>())
+}
+
+/// The digests of what ctr shows in a tree.
+fn tree(text: &str) -> Value {
+    let digests = text.split_whitespace().filter_map(|word| word.strip_prefix('@'));
+    json!(digests.collect::<BTreeSet<_>>())
+}
+
+/// The digests of what a tree of ctrsh describes.
+fn described(value: &Value) -> Value {
+    fn digests<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+        match value {
+            Value::Object(map) => {
+                found.extend(map.get("digest").and_then(Value::as_str));
+                map.values().for_each(|value| digests(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| digests(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = BTreeSet::new();
+    digests(value, &mut found);
+    json!(found)
 }
 
 fn alike(row: &str, line: &str, older: &str) -> Case {
@@ -37,8 +62,8 @@ pub fn cases() -> Vec<Case> {
         case("images list --quiet", "i ls -q name~=example.test").after(&[SECOND]).asks(Asks::Lines),
         case("images pull", "images pull $REF"),
         case("images pull --label", "images pull --label team=core --label tier=1 $REF"),
-        case("images pull --platform", "images pull --platform $FOREIGN $INDEX"),
-        case("images pull --snapshotter", "images pull --snapshotter native $REF"),
+        case("images pull --platform", "images pull $LOCAL $SKIP --platform $FOREIGN $INDEX"),
+        case("images pull --snapshotter", "images pull $LOCAL --snapshotter native $REF"),
         // ctr unpacks what cannot run here too.
         case("images pull --all-platforms", "images pull $LOCAL --all-platforms $PAIR").apart(&[
             "containerd.io/uncompressed",
@@ -73,7 +98,7 @@ pub fn cases() -> Vec<Case> {
         // Of an archive with several, ctrsh brings in all.
         case("images import --platform", "images import --platform $PLATFORM $ARCHIVE"),
         case("images import --compress-blobs", "images import --compress-blobs $ARCHIVE"),
-        case("images import --snapshotter", "images import --snapshotter native $ARCHIVE"),
+        case("images import --snapshotter", "images import $LOCAL --snapshotter native $ARCHIVE"),
         case("images export", "images export $FILE $IMAGE").asks(Asks::Archive),
         case("images export --skip-manifest-json", "images export --skip-manifest-json $FILE $IMAGE")
             .asks(Asks::Archive),
@@ -88,7 +113,7 @@ pub fn cases() -> Vec<Case> {
         case("images check", "images check name~=example.test").after(&[SECOND]).words(&["example.test/"]),
         case("images check --quiet", "i check -q name~=example.test").after(&[SECOND]).asks(Asks::Lines),
         case("images check --snapshotter", "i check -q --snapshotter native name~=example.test/one")
-            .after(&["images import --snapshotter native $ARCHIVE", "images tag $IMAGE example.test/one:1"])
+            .after(&["images import $LOCAL --snapshotter native $ARCHIVE", "images tag $IMAGE example.test/one:1"])
             .asks(Asks::Lines),
         case("images label", "images label $IMAGE team=core old=").after(&["images label $IMAGE old=1"]),
         case("images label --replace-all", "images label --replace-all $IMAGE team=core")
@@ -157,9 +182,9 @@ fn newer() -> Vec<Case> {
         alike("images mount --sync-fs", "images mount --sync-fs $IMAGE $MNT", MOUNT).asks(Asks::Mounted).apart(HOLD),
         case("images usage", "images usage $IMAGE").asks(USED),
         case("images usage --snapshotter", "images usage --snapshotter native $IMAGE")
-            .after(&["images import --snapshotter native $ARCHIVE"])
+            .after(&["images import $LOCAL --snapshotter native $ARCHIVE"])
             .asks(USED),
-        case("images inspect", "images inspect $IMAGE").words(&["sha256:"]).shows("sha256:"),
+        case("images inspect", "images inspect $IMAGE").asks(Asks::Read(tree, described)).shows("sha256:"),
         case("images inspect --content", "images inspect --content $IMAGE").words(&["sha256:"]).shows("sha256:"),
     ]
 }

@@ -59,7 +59,8 @@ fn case(row: impl Into<String>, line: impl Into<String>) -> Case {
         way: Way::Plain,
         fate: Fate::Works,
         theirs: None,
-        new: false,
+        fault: None,
+        new: None,
         ends: false,
         kept: false,
     }
@@ -118,10 +119,10 @@ impl Case {
         self
     }
 
-    /// Whether it works is up to the machine. What failed is taken away by ctrsh, and left by ctr.
+    /// Whether it works is up to the machine, and to what its containerd came with.
     const fn alike(mut self) -> Self {
         self.fate = Fate::Alike;
-        self.apart(&["web"])
+        self
     }
 
     /// Lets ctr do this instead. Beside each use stands why.
@@ -130,10 +131,16 @@ impl Case {
         self
     }
 
+    /// Lets ctr fail in these words at what its daemon can do.
+    const fn fault(mut self, words: &'static str) -> Self {
+        self.fault = Some(words);
+        self
+    }
+
     /// Where ctr does not know it, containerd does not either, and ctrsh says so in these words.
     const fn newer(mut self, words: &'static str) -> Self {
-        self.new = true;
-        self.shows(words)
+        self.new = Some(words);
+        self
     }
 
     const fn ends(mut self) -> Self {

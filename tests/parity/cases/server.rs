@@ -8,8 +8,11 @@ use super::case;
 const LEASE: &str = "leases create --id night team=core";
 const NO_PLUGIN_INFO: &str = "has no way to inspect a runtime";
 const FEATURES: &[&str] = &["CAP_", "SCMP_"];
-const NO_SANDBOXES: &str = "has no sandboxes";
-const POD: &str = "sandboxes run pod.json pod";
+pub const NO_SANDBOXES: &str = "has no sandboxes";
+pub const POD: &str = "!sandboxes run pod.json pod";
+const NONE_LEFT: &str = "\"sandboxes\":{}";
+/// ctr 1.7 writes a sandbox down and starts it, and does not have the shim make it before.
+const UNASKED: &str = "unable to find sandbox";
 
 /// The version and the revision that ctr says of the server.
 fn versions(text: &str) -> Value {
@@ -22,8 +25,9 @@ fn rows(text: &str) -> Value {
     json!(text.lines().skip(1).count())
 }
 
+/// How many entries a list of ctr has, which says nothing when there are none.
 fn entries(text: &str) -> Value {
-    items(&serde_json::from_str(text).unwrap())
+    if text.is_empty() { json!(0) } else { items(&serde_json::from_str(text).unwrap()) }
 }
 
 fn items(value: &Value) -> Value {
@@ -67,7 +71,9 @@ pub fn cases() -> Vec<Case> {
         case("plugins inspect-runtime --runc-root", "plugins inspect-runtime --runc-root $MNT")
             .words(FEATURES)
             .newer(NO_PLUGIN_INFO),
+        // ctr wants a --cgroup with it, which only run has.
         case("plugins inspect-runtime --runc-systemd-cgroup", "plugins inspect-runtime --runc-systemd-cgroup")
+            .theirs("plugins inspect-runtime")
             .words(FEATURES)
             .newer(NO_PLUGIN_INFO),
         case("version", "version").asks(Asks::Read(versions, |value| json!([value["server"], value["revision"]]))),
@@ -75,15 +81,17 @@ pub fn cases() -> Vec<Case> {
         case("deprecations list", "deprecations list").asks(Asks::Read(rows, items)),
         case("deprecations list --format", "deprecations list --format json").asks(Asks::Read(entries, items)),
         case("oci spec", "oci spec").asks(Asks::Spec),
-        case("sandboxes list", "sandboxes list").after(&[POD]).words(&["pod"]).newer(NO_SANDBOXES),
-        case("sandboxes list --filters", "sandboxes list --filters id==pod")
-            .after(&[POD])
-            .words(&["pod"])
-            .newer(NO_SANDBOXES),
-        case("sandboxes run", POD).newer(NO_SANDBOXES),
-        case("sandboxes run --runtime", "sandboxes run --runtime io.containerd.runc.v2 pod.json pod")
-            .newer(NO_SANDBOXES),
-        case("sandboxes remove", "sandboxes remove pod").after(&[POD]).newer(NO_SANDBOXES),
-        case("sandboxes remove --force", "sandboxes remove --force pod").after(&[POD]).newer(NO_SANDBOXES),
+        pod("sandboxes list", "sandboxes list").after(&[POD]).words(&["pod"]),
+        pod("sandboxes list --filters", "sandboxes list --filters id==pod").after(&[POD]).words(&["pod"]),
+        pod("sandboxes run", "sandboxes run pod.json pod").fault(UNASKED),
+        pod("sandboxes run --runtime", "sandboxes run --runtime io.containerd.runc.v2 pod.json pod").fault(UNASKED),
+        // The shim of 1.7 ends before it has answered, and ctr then leaves the record.
+        pod("sandboxes remove", "sandboxes remove pod").after(&[POD]).apart(&["pod"]).shows(NONE_LEFT),
+        pod("sandboxes remove --force", "sandboxes remove --force pod").after(&[POD]).apart(&["pod"]).shows(NONE_LEFT),
     ]
+}
+
+/// A case with sandboxes, which runc's shim serves in containerd 1.7, and not in 2.1 of Debian.
+fn pod(row: &str, line: &str) -> Case {
+    case(row, line).newer(NO_SANDBOXES).alike()
 }
