@@ -75,6 +75,9 @@ struct Inner {
     /// A temporary folder for the homes, images and files of the tests; gone when the suite ends.
     folder: Mutex<Option<tempfile::TempDir>>,
     folder_path: PathBuf,
+    /// Where the folder of the daemons is made.
+    base: PathBuf,
+    in_memory: OnceLock<Env>,
     certificates: OnceLock<Certificates>,
     sandbox: OnceLock<Sandbox>,
     engine: OnceLock<Engine>,
@@ -103,12 +106,20 @@ impl Env {
     /// Makes the environment; the daemons start when the first test asks for them.
     pub fn new() -> Self {
         sweep();
+        let env = Self::with_base(std::env::temp_dir());
+        env.stop_on_signals();
+        env
+    }
+
+    fn with_base(base: PathBuf) -> Self {
         let prefix = format!("{FOLDER}{}-", std::process::id());
         let folder = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
         let folder_path = folder.path().to_owned();
-        let env = Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             folder: Mutex::new(Some(folder)),
             folder_path,
+            base,
+            in_memory: OnceLock::new(),
             certificates: OnceLock::new(),
             sandbox: OnceLock::new(),
             engine: OnceLock::new(),
@@ -116,9 +127,13 @@ impl Env {
             images: Mutex::default(),
             counter: AtomicU32::new(0),
             missing: missing(),
-        }));
-        env.stop_on_signals();
-        env
+        }))
+    }
+
+    /// Returns another environment, whose daemons keep their files in memory where there is room: what they do with much that is
+    /// small is mostly waiting for the disk. Who works with it leaves little there.
+    pub fn in_memory(&self) -> Self {
+        self.0.in_memory.get_or_init(|| Self::with_base(memory())).clone()
     }
 
     /// Returns what keeps the tests with daemons from running.
@@ -128,6 +143,9 @@ impl Env {
 
     /// Stops the daemons and removes the folder.
     pub fn stop(&self) {
+        if let Some(env) = self.0.in_memory.get() {
+            env.stop();
+        }
         if let Some(sandbox) = self.0.sandbox.get() {
             sandbox.stop().unwrap();
         }
@@ -176,7 +194,7 @@ impl Env {
             let mut secure = RegistryOptions::default();
             secure.tls = Some((certificates.certificate.clone(), certificates.key.clone()));
             secure.htpasswd = Some(password_file);
-            let options = sandbox_in(std::env::temp_dir());
+            let options = sandbox_in(&self.0.base);
             let options = options.with_registry(RegistryOptions::default()).with_registry(secure);
             let options = options.with_registry(RegistryOptions::default());
             Sandbox::start(&options).unwrap()
@@ -378,6 +396,16 @@ impl Env {
     pub fn runtime(&self) -> &tokio::runtime::Runtime {
         self.0.runtime.get_or_init(|| tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap())
     }
+}
+
+/// Returns a folder in memory in which programs run, or the temporary folder where there is none with 2 GiB to spare.
+fn memory() -> PathBuf {
+    let fits = |found: rustix::fs::StatVfs| {
+        let runs = !found.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC);
+        runs && found.f_bavail * found.f_frsize >= 2 << 30
+    };
+    let folder = PathBuf::from("/dev/shm");
+    if rustix::fs::statvfs(&folder).is_ok_and(fits) { folder } else { std::env::temp_dir() }
 }
 
 /// Removes the folders of suites that were killed, with the sandboxes that their tests had started.

@@ -18,9 +18,10 @@ use containerd_client::services::v1::snapshots::ListSnapshotsRequest;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::{
-    CreateNamespaceRequest, CreateRequest, DeleteRequest, GetRequest, ListContainersRequest, ListContentRequest,
-    ListImagesRequest, ListNamespacesRequest, ListPidsRequest, ListRequest, ListResourcesRequest, ListStatusesRequest,
-    ListTasksRequest, Namespace,
+    CreateNamespaceRequest, CreateRequest, DeleteContainerRequest, DeleteImageRequest, DeleteRequest,
+    DeleteTaskRequest, GetRequest, KillRequest, ListContainersRequest, ListContentRequest, ListImagesRequest,
+    ListNamespacesRequest, ListPidsRequest, ListRequest, ListResourcesRequest, ListStatusesRequest, ListTasksRequest,
+    Namespace, ResumeTaskRequest, WaitRequest,
 };
 use containerd_client::types::v1::Process;
 use serde_json::{Map, Value, json};
@@ -32,8 +33,9 @@ use crate::harness::generation::newest;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The state of a task that has ended.
+/// The states of a task that has ended, and of one that is paused.
 const STOPPED: i32 = 3;
+const PAUSED: i32 = 4;
 
 /// Returns the one connection of all cases.
 fn channel(env: &Env) -> Channel {
@@ -54,7 +56,7 @@ pub fn make_namespace(env: &Env, name: &str) {
     env.block_on(NamespacesClient::new(channel(env)).create(within(name, request))).unwrap();
 }
 
-/// Lets the collector take what nothing holds.
+/// Lets the collector take what nothing holds, in all namespaces.
 pub fn collect(side: &Side) {
     side.env.block_on(async {
         let mut client = LeasesClient::new(channel(&side.env));
@@ -68,16 +70,12 @@ pub fn collect(side: &Side) {
 /// Returns what the daemon has of a side.
 pub fn of(side: &Side) -> Value {
     let read = async {
+        let (images, content, ingests) = tokio::join!(images(side), content(side), ingests(side));
+        let (snapshots, containers, tasks) = tokio::join!(snapshots(side), containers(side), tasks_of(side));
+        let (leases, namespaces, sandboxes) = tokio::join!(leases(side), namespaces(side), sandboxes(side));
         json!({
-            "images": images(side).await,
-            "content": content(side).await,
-            "ingests": ingests(side).await,
-            "snapshots": snapshots(side).await,
-            "containers": containers(side).await,
-            "tasks": tasks_of(side).await,
-            "leases": leases(side).await,
-            "namespaces": namespaces(side).await,
-            "sandboxes": sandboxes(side).await,
+            "images": images, "content": content, "ingests": ingests, "snapshots": snapshots, "containers": containers,
+            "tasks": tasks, "leases": leases, "namespaces": namespaces, "sandboxes": sandboxes,
         })
     };
     let state: Value = side.env.block_on(read);
@@ -88,14 +86,15 @@ pub fn of(side: &Side) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// The names of the layers that containers with a user namespace stand on: they have the owners in them, but with ctr 2.1, which
-/// makes a digest of them.
+/// The names of the layers made anew that containers with a user namespace stand on: they have the owners in them, but with ctr
+/// 2.1, which makes a digest of them.
 fn with_other_owners(state: &Value) -> Vec<String> {
     let containers = state["containers"].as_object().unwrap().values();
     let mapped = containers.filter(|one| one.pointer("/spec/linux/uidMappings").is_some());
     let parent = |one: &Value| {
-        let (snapshotter, key) = (one["snapshotter"].as_str()?, one["snapshot"].as_str()?);
-        Some(state["snapshots"][snapshotter][key]["parent"].as_str()?.to_owned())
+        let all = state["snapshots"].get(one["snapshotter"].as_str()?)?;
+        let name = all[one["snapshot"].as_str()?]["parent"].as_str()?;
+        (all[name]["parent"] != "").then(|| name.to_owned())
     };
     mapped.filter_map(parent).collect()
 }
@@ -109,9 +108,37 @@ pub fn ended(side: &Side) {
     }
 }
 
-/// Returns the ids of the tasks.
-pub fn task_ids(side: &Side) -> Vec<String> {
-    side.env.block_on(tasks(side)).into_iter().map(|task| task.id).collect()
+/// Ends what runs, and leaves the rest to the collector.
+pub fn clear(side: &Side) {
+    side.env.block_on(async {
+        let mut client = TasksClient::new(channel(&side.env));
+        for task in tasks(side).await {
+            let container_id = task.id;
+            if task.status == PAUSED {
+                // It would take no signal.
+                let request = ResumeTaskRequest { container_id: container_id.clone() };
+                client.resume(within(&side.namespace, request)).await.unwrap();
+            }
+            if task.status != STOPPED {
+                let (exec_id, signal, all) = (String::new(), 9, true);
+                let request = KillRequest { container_id: container_id.clone(), exec_id, signal, all };
+                // It may end by itself.
+                let _ = client.kill(within(&side.namespace, request)).await;
+                let request = WaitRequest { container_id: container_id.clone(), exec_id: String::new() };
+                let ends = client.wait(within(&side.namespace, request));
+                tokio::time::timeout(PATIENCE, ends).await.unwrap().unwrap();
+            }
+            client.delete(within(&side.namespace, DeleteTaskRequest { container_id })).await.unwrap();
+        }
+        for id in containers(side).await.into_iter().map(|(id, _)| id) {
+            let request = within(&side.namespace, DeleteContainerRequest { id });
+            ContainersClient::new(channel(&side.env)).delete(request).await.unwrap();
+        }
+        for name in images(side).await.into_iter().map(|(name, _)| name) {
+            let request = within(&side.namespace, DeleteImageRequest { name, ..Default::default() });
+            ImagesClient::new(channel(&side.env)).delete(request).await.unwrap();
+        }
+    });
 }
 
 /// Returns the pids of the tasks.

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::host::facts;
 use super::network::{self, NetworkOptions};
 use super::rootfs::user_files;
-use super::userns::{Maps, remapped};
+use super::userns::{Maps, moves_ids, remapped};
 use super::{STOP_SIGNAL_LABEL, Signal, reach};
 use crate::containerd::containers::{Container, DEFAULT_RUNTIME, Extension, RuncOptions, Runtime};
 use crate::containerd::images::Image;
@@ -42,7 +42,7 @@ pub struct CreateOptions {
     pub platform: Option<Matcher>,
     /// The sandbox that it belongs to; containerd 1.7 and later.
     pub sandbox: Option<String>,
-    /// Leaves the ids of a user namespace to the snapshotter, in place of making a root filesystem that has them.
+    /// Leaves the ids of a user namespace to a snapshotter that moves them, in place of making a root filesystem that has them.
     pub remap_labels: bool,
     /// Gives it a network of the host's.
     pub network: Option<NetworkOptions>,
@@ -58,13 +58,15 @@ pub struct Create {
     options: CreateOptions,
     found: Option<(Image, Option<(Manifest, ImageConfig)>)>,
     extension: Option<(String, Extension)>,
+    /// Whether the root filesystem is made anew, with the owners of a user namespace.
+    remaps: bool,
 }
 
 impl Create {
     /// Makes a container with this id from an image, or with `spec.rootfs` from a folder of the host and no image.
     #[must_use]
     pub fn new(id: &str, image: &str, options: CreateOptions) -> Self {
-        Self { id: id.to_owned(), image: image.to_owned(), options, found: None, extension: None }
+        Self { id: id.to_owned(), image: image.to_owned(), options, found: None, extension: None, remaps: false }
     }
 
     /// Returns the id.
@@ -202,6 +204,8 @@ impl Operation for Create {
             };
             self.found = Some((image, content));
             snapshotter = image::snapshotter(ctx, self.options.snapshotter.as_deref()).await?;
+            self.remaps = !self.options.spec.uid_map.is_empty()
+                && !(self.options.remap_labels && moves_ids(ctx, &snapshotter).await?);
         }
         // Names are looked up in the snapshot, which is not there yet; who it runs as does not change what it reaches.
         let guess = SpecOptions { user: Some("0:0".into()), ..self.options.spec.clone() };
@@ -231,7 +235,7 @@ impl Operation for Create {
         if let Some(profile) = &self.options.apparmor_default_profile {
             plan = plan.step(Access::Host, ctx.target(), format!("load the AppArmor profile {profile}"));
         }
-        if !self.options.spec.uid_map.is_empty() && !self.options.remap_labels && self.found.is_some() {
+        if self.remaps {
             plan = plan.step(Access::Host, ctx.target(), "mount the image and change the owners of its files");
         }
         Ok(plan.effect(Effect::exists(&ctx.place_name(), &self.id, preview)))
@@ -264,7 +268,8 @@ impl Operation for Create {
         let maps = Maps { users: &self.options.spec.uid_map, groups: &self.options.spec.gid_map };
         if self.options.remap_labels {
             labels.extend(maps.labels());
-        } else if !maps.users.is_empty() {
+        }
+        if self.remaps {
             unpack(ctx, client, &snapshotter, manifest).await?;
             let undoing = client.undoing().snapshots(&snapshotter);
             top = Some(remapped(ctx, &snapshots, undoing, top.as_deref(), maps).await?);

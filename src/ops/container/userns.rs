@@ -54,6 +54,13 @@ impl Maps<'_> {
     }
 }
 
+/// Says whether a snapshotter moves the ids itself where it finds the labels; containerd's clients then leave it to it.
+pub(super) async fn moves_ids(ctx: &Context, snapshotter: &str) -> Result<bool> {
+    let filter = format!("type==io.containerd.snapshotter.v1,id=={snapshotter}");
+    let plugins = ctx.client().await?.introspection().plugins(&[filter]).await?;
+    Ok(plugins.iter().flat_map(|plugin| &plugin.capabilities).any(|can| can == "remap-ids"))
+}
+
 /// Returns the committed snapshot whose files have the ids of the mapping, making it when it is not there.
 ///
 /// # Errors

@@ -113,7 +113,10 @@ fn run() -> Vec<Case> {
         ran("--runc-systemd-cgroup", "--runc-systemd-cgroup --cgroup system.slice:ctr:$NS").alike(),
         ran("--uidmap", "--uidmap 0:100000:65536 --gidmap 0:100000:65536"),
         ran("--gidmap", "--gidmap 0:100000:65536 --uidmap 0:100000:65536"),
-        ran("--remap-labels", "--remap-labels --uidmap 0:100000:65536 --gidmap 0:100000:65536").alike(),
+        // ctr 1.6 leaves it to a snapshotter that cannot, and starts what has the wrong owners.
+        ran("--remap-labels", "--remap-labels --uidmap 0:100000:65536 --gidmap 0:100000:65536")
+            .alike()
+            .fault("permission denied", &["web", "a layer with other owners"]),
         ran("--cpus", "--cpus 0.5"),
         ran("--cpu-shares", "--cpu-shares 512"),
         ran("--cpuset-cpus", "--cpuset-cpus 0").shows("\"cpus\":\"0\""),

@@ -131,9 +131,9 @@ impl Case {
         self
     }
 
-    /// Lets ctr fail in these words at what its daemon can do.
-    const fn fault(mut self, words: &'static str) -> Self {
-        self.fault = Some(words);
+    /// Lets ctr fail in these words at what its daemon can do, where what begins so is not compared.
+    const fn fault(mut self, words: &'static str, apart: &'static [&'static str]) -> Self {
+        self.fault = Some((words, apart));
         self
     }
 

@@ -83,8 +83,9 @@ pub fn cases() -> Vec<Case> {
         case("oci spec", "oci spec").asks(Asks::Spec),
         pod("sandboxes list", "sandboxes list").after(&[POD]).words(&["pod"]),
         pod("sandboxes list --filters", "sandboxes list --filters id==pod").after(&[POD]).words(&["pod"]),
-        pod("sandboxes run", "sandboxes run pod.json pod").fault(UNASKED),
-        pod("sandboxes run --runtime", "sandboxes run --runtime io.containerd.runc.v2 pod.json pod").fault(UNASKED),
+        pod("sandboxes run", "sandboxes run pod.json pod").fault(UNASKED, &[]),
+        pod("sandboxes run --runtime", "sandboxes run --runtime io.containerd.runc.v2 pod.json pod")
+            .fault(UNASKED, &[]),
         // The shim of 1.7 ends before it has answered, and ctr then leaves the record.
         pod("sandboxes remove", "sandboxes remove pod").after(&[POD]).apart(&["pod"]).shows(NONE_LEFT),
         pod("sandboxes remove --force", "sandboxes remove --force pod").after(&[POD]).apart(&["pod"]).shows(NONE_LEFT),

@@ -87,7 +87,7 @@ pub(super) const CREATE: [Opt; 58] = [
     Opt::new(
         "remap_labels",
         "bool",
-        "Whether the snapshotter moves the ids of the image's files, in place of ctrsh. Default false.",
+        "Whether a snapshotter that can moves the ids of the image's files, in place of ctrsh. Default false.",
     ),
     Opt::new(
         "cni",
