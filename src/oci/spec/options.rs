@@ -39,7 +39,7 @@ pub struct SpecOptions {
     pub read_only: bool,
     /// Gives it a terminal.
     pub tty: bool,
-    /// Who it runs as: `name|uid[:group|gid]`.
+    /// Who it runs as: `name|uid[:group|gid]`; a group is then its only one.
     pub user: Option<String>,
     /// The host name inside.
     pub hostname: Option<String>,

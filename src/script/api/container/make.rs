@@ -171,7 +171,11 @@ const EXEC_OPTIONS: &[Opt] = &[
     Opt::new("exec_id", "string", "The id of the process. Default: one is made up."),
     Opt::new("cwd", "string", "The folder that it starts in. Default: the container's."),
     Opt::new("env", "map or array", "Environment over the container's; a value of `()`, or a name alone, unsets."),
-    Opt::new("user", "string", "Who it runs as, `name|uid[:group|gid]`. Default: the container's user."),
+    Opt::new(
+        "user",
+        "string",
+        "Who it runs as, `name|uid[:group|gid]`; a group is then its only one. Default: the container's user.",
+    ),
     Opt::new("stdin", "string", "What it reads. Default: nothing."),
     Opt::new("timeout", "duration", "When it is killed. Default: never."),
     Opt::new("limit", "size", "How much of each output is kept. Default `16MiB`."),

@@ -46,7 +46,11 @@ pub(super) const CREATE: [Opt; 58] = [
         "bool",
         "Whether it has a terminal, which `run` connects with this one and `attach` later. Default false.",
     ),
-    Opt::new("user", "string", "Who it runs as, `name|uid[:group|gid]`. Default: the image's user."),
+    Opt::new(
+        "user",
+        "string",
+        "Who it runs as, `name|uid[:group|gid]`; a group is then its only one. Default: the image's user.",
+    ),
     Opt::new("hostname", "string", "The host name inside. Default: the host's."),
     Opt::new("memory_limit", "size", "The most memory it may use, such as `256MiB`. Default: no limit."),
     Opt::new("memory", "size", "The same as `memory_limit`."),
