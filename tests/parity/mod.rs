@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::panic::AssertUnwindSafe;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ctrsh::ctr::Tier;
@@ -203,9 +203,10 @@ fn run(shared: &Arc<Shared>, case: &Case) {
         done.into_iter().for_each(|output| drop(output.ok()));
     }
     // What came before the line may be taken at any moment, too.
-    if case.kept {
+    let _looking = case.kept.then(|| {
         state::collect(&ours);
-    }
+        state::LOOKING.read().unwrap_or_else(PoisonError::into_inner)
+    });
     let line = case.line.as_str();
     let json = matches!(case.asks, Asks::Spec | Asks::Words(_) | Asks::Read(..));
     let ended = |output: Output| {

@@ -3,7 +3,7 @@
 //! It is read from the daemon itself, by neither of the two programs.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -37,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const STOPPED: i32 = 3;
 const PAUSED: i32 = 4;
 
+/// Held while a case looks at what nothing holds: no other has that collected then. The daemon still may, by itself.
+pub static LOOKING: RwLock<()> = RwLock::new(());
+
 /// Returns the one connection of all cases.
 fn channel(env: &Env) -> Channel {
     static MADE: OnceLock<Channel> = OnceLock::new();
@@ -58,6 +61,7 @@ pub fn make_namespace(env: &Env, name: &str) {
 
 /// Lets the collector take what nothing holds, in all namespaces.
 pub fn collect(side: &Side) {
+    let _nobody_looks = LOOKING.write().unwrap_or_else(PoisonError::into_inner);
     side.env.block_on(async {
         let mut client = LeasesClient::new(channel(&side.env));
         let id = "collect".to_owned();

@@ -204,8 +204,8 @@ impl Operation for Create {
             };
             self.found = Some((image, content));
             snapshotter = image::snapshotter(ctx, self.options.snapshotter.as_deref()).await?;
-            self.remaps = !self.options.spec.uid_map.is_empty()
-                && !(self.options.remap_labels && moves_ids(ctx, &snapshotter).await?);
+            let left_to_it = self.options.remap_labels && moves_ids(ctx, &snapshotter).await?;
+            self.remaps = !self.options.spec.uid_map.is_empty() && !left_to_it;
         }
         // Names are looked up in the snapshot, which is not there yet; who it runs as does not change what it reaches.
         let guess = SpecOptions { user: Some("0:0".into()), ..self.options.spec.clone() };
