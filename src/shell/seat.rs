@@ -160,7 +160,6 @@ async fn typing(
     let mut at_end = false;
     loop {
         tokio::select! {
-            biased;
             count = keys.read(&mut buffer) => match count.map_err(failed)? {
                 0 if user.raw => return Err(Error::Cancelled),
                 // Ctrl-D at the beginning of a line: the input ends, the output goes on.
@@ -169,6 +168,8 @@ async fn typing(
                 count => {
                     let (passed, left) = watch.take(&buffer[..count]);
                     if left {
+                        waiting.extend(passed);
+                        give(stdin.as_ref(), waiting);
                         return Ok(());
                     }
                     if closed.get() && passed.contains(&CTRL_C) {
@@ -190,6 +191,14 @@ async fn typing(
         if at_end && waiting.is_empty() && stdin.take().is_some() {
             window.end_input().await;
         }
+    }
+}
+
+/// Hands over what there is room for at once, and drops the rest.
+fn give(stdin: Option<&Sender>, mut waiting: VecDeque<u8>) {
+    let Some(stdin) = stdin else { return };
+    while let Ok(count @ 1..) = stdin.try_write(waiting.as_slices().0) {
+        waiting.drain(..count);
     }
 }
 
