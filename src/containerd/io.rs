@@ -56,6 +56,8 @@ impl Drop for Folder {
     fn drop(&mut self) {
         if !self.1
             && let Err(error) = fs::remove_dir_all(&self.0)
+            // Whoever deleted the process took it along.
+            && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(folder = %self.0.display(), %error, "a FIFO folder was left behind");
         }

@@ -26,6 +26,7 @@ pub mod history;
 pub mod interrupt;
 pub mod lex;
 pub mod log;
+mod modes;
 mod names;
 pub mod progress;
 mod prompt;

@@ -1,6 +1,6 @@
 //! The user's terminal, and a process in a container that gets it until it ends or the user leaves it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
 use super::Screen;
+use super::modes::Modes;
 use super::style::Role;
 use crate::containerd::tasks::Exit;
 use crate::oci::spec::ConsoleSize;
@@ -52,6 +53,7 @@ struct User {
     raw: bool,
     /// Whether the process's last output ended a line.
     at_line_start: Cell<bool>,
+    modes: RefCell<Modes>,
 }
 
 impl User {
@@ -74,7 +76,7 @@ impl User {
             modes.special_codes[SpecialCodeIndex::VEOL] = key;
             modes.input_modes.remove(InputModes::IXON);
         }
-        let this = Self { output, before, raw, at_line_start: Cell::new(true) };
+        let this = Self { output, before, raw, at_line_start: Cell::new(true), modes: RefCell::default() };
         tcsetattr(&this.output, OptionalActions::Now, &modes)?;
         Ok((this, input))
     }
@@ -84,15 +86,22 @@ impl User {
     }
 
     fn show(&self, bytes: &[u8]) -> io::Result<()> {
-        if let Some(last) = bytes.last() {
-            self.at_line_start.set(*last == b'\n');
-        }
+        let end: &[u8] = if self.raw { b"\r\n" } else { b"\n" };
+        self.at_line_start.set(bytes.ends_with(end));
+        self.modes.borrow_mut().see(bytes);
         (&self.output).write_all(bytes)
     }
 
     /// Goes to the beginning of a line.
     fn end_line(&self) -> io::Result<()> {
         if self.at_line_start.get() { Ok(()) } else { self.show(b"\r\n") }
+    }
+
+    /// Leaves the terminal as it can be used, also after a program that drew all over it.
+    fn tidy(&self) -> io::Result<()> {
+        let back = self.modes.borrow().back();
+        (&self.output).write_all(back.as_bytes())?;
+        self.end_line()
     }
 }
 
@@ -289,7 +298,7 @@ impl Seat for Screen {
             let parted = connect(&mut attached, &user, typed, keys).await;
             // What Ctrl-P Ctrl-Q was echoed as is still on the line.
             user.at_line_start.set(user.at_line_start.get() && (user.raw || !matches!(parted, Ok(None))));
-            let _ = user.end_line();
+            let _ = user.tidy();
             // From here on Ctrl-C is this program's own again.
             drop(user);
             if let Some(exit) = parted? {

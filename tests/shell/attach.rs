@@ -1,5 +1,6 @@
 //! Terminals of containers at a real terminal: given by scripts, left by keys, and found again.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
@@ -30,7 +31,7 @@ const LEAVE: &str = "\x10\x11";
 
 fn at_prompt(stage: &Stage) -> Terminal {
     let mut command = at_home(&stage.env, &stage.env.new_folder("shell"));
-    let mut terminal = Terminal::run(command.args(["-n", &stage.namespace, "--snapshotter", &stage.snapshotter]));
+    let terminal = Terminal::run(command.args(["-n", &stage.namespace, "--snapshotter", &stage.snapshotter]));
     terminal.wait_for_prompt();
     terminal
 }
@@ -40,14 +41,15 @@ fn wait_for_shell(terminal: &Terminal) {
     terminal.wait("a shell", |text| text.lines().last().is_some_and(|line| line.trim_end().ends_with(['#', '$'])));
 }
 
-/// Waits until nothing holds an input of this suite's any more, not even a zombie.
+/// Waits until so many processes hold an input of this suite's open.
 #[track_caller]
-fn wait_for_holders(folder: &str, count: usize) {
+fn wait_for_holders(env: &Env, fifo: &str, count: usize) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let holders = processes_with("hold-input").into_iter();
         let input = |pid: &u32| std::fs::read_link(format!("/proc/{pid}/fd/0")).unwrap_or_default();
-        let found = holders.filter(|pid| input(pid).to_string_lossy().contains(folder)).count();
+        let own = |input: &Path| input.starts_with(env.folder()) && input.ends_with(fifo);
+        let found = holders.filter(|pid| own(&input(pid))).count();
         if found == count {
             return;
         }
@@ -78,8 +80,17 @@ fn left_and_found(env: &Env) {
         terminal.wait_for(&format!("{again} is {}", 5 * again));
         terminal.press(LEAVE);
         terminal.wait_for_prompt();
-        wait_for_holders("/box-stdin", 1);
+        wait_for_holders(env, "box-stdin", 1);
     }
+    // A program that has the other screen and no cursor is left with the terminal's own.
+    terminal.press(":attach box\r");
+    std::thread::sleep(Duration::from_millis(500));
+    terminal.press("printf '\\033[?1049h\\033[?25ldra''wn'\r");
+    terminal.wait_for("drawn");
+    assert!(terminal.look(vt100::Screen::alternate_screen));
+    terminal.press(LEAVE);
+    terminal.wait_for_prompt();
+    assert!(!terminal.look(|screen| screen.alternate_screen() || screen.hide_cursor()));
     terminal.press(":attach box\r");
     std::thread::sleep(Duration::from_millis(500));
     terminal.press("exit 3\r");
@@ -90,7 +101,7 @@ fn left_and_found(env: &Env) {
     terminal.wait_for("error:");
     terminal.enter("delete(\"box\")");
     // What held its terminal ends with it, and is nobody's zombie.
-    wait_for_holders("/box-stdin", 0);
+    wait_for_holders(env, "box-stdin", 0);
     let zombies = || {
         let status = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let children = std::fs::read_dir("/proc").unwrap().flatten();
@@ -200,9 +211,9 @@ fn restarted(env: &Env) {
 
 fn stopped(env: &Env) {
     let (daemon, mut terminal, image) = at_own_daemon(env);
-    terminal.enter(&format!("let box = run(\"{image}\", #{{ id: \"box\", tty: true, detach: true }})"));
+    terminal.enter(&format!("let still = run(\"{image}\", #{{ id: \"still\", tty: true, detach: true }})"));
     let attach = |terminal: &mut Terminal, said: &str| {
-        terminal.press(":attach box\r");
+        terminal.press(":attach still\r");
         std::thread::sleep(Duration::from_millis(500));
         terminal.press(&format!("echo {said}\\ there\r"));
         terminal.wait_for(&format!("{said} there"));
@@ -227,7 +238,7 @@ fn stopped(env: &Env) {
     assert!(took < Duration::from_secs(5), "{took:?}");
     terminal.wait_for_prompt();
     daemon.signal(Signal::CONT);
-    terminal.enter("delete(\"box\", #{ force: true })");
+    terminal.enter("delete(\"still\", #{ force: true })");
     assert_eq!(terminal.leave(), 0);
 }
 
@@ -269,7 +280,7 @@ fn without_tty(env: &Env) {
     terminal.wait_for("left: it runs on");
     terminal.wait_for_prompt();
     // The shim keeps its input open by itself.
-    wait_for_holders("/cat-stdin", 0);
+    wait_for_holders(env, "cat-stdin", 0);
     terminal.press(":attach cat\r");
     std::thread::sleep(Duration::from_millis(500));
     echoed(&mut terminal, "second");
