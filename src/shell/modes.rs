@@ -11,11 +11,14 @@ pub(super) struct Modes {
     /// What was read of a sequence so far; empty outside of one.
     begun: Vec<u8>,
     set: BTreeMap<u16, bool>,
+    /// Whether there was any: a terminal that understands none is sent none.
+    escaped: bool,
 }
 
 impl Modes {
     /// Takes what was written next.
     pub(super) fn see(&mut self, written: &[u8]) {
+        self.escaped |= written.contains(&0x1b);
         for byte in written {
             match (self.begun.len(), byte) {
                 (_, 0x1b) => self.begun = vec![0x1b],
@@ -30,6 +33,11 @@ impl Modes {
                 _ => self.begun.clear(),
             }
         }
+    }
+
+    /// Returns what clears the screen below the cursor, where there may be more of what the program drew.
+    pub(super) fn below(&self) -> &'static str {
+        if self.escaped { "\x1b[J" } else { "" }
     }
 
     /// Returns what sets back all that is not as a terminal has it by itself, and the colours; nothing when nothing was changed.
@@ -57,6 +65,9 @@ mod tests {
         // In pieces, and several at once.
         assert_eq!(back(&["a\x1b", "[?10", "00;1006h"]), "\x1b[?1000l\x1b[?1006l\x1b[0m");
         assert_eq!(back(&["\x1b[?25h\x1b[?7h"]), "");
+        let mut plain = Modes::default();
+        plain.see(b"plain");
+        assert_eq!(plain.below(), "");
         assert_eq!(back(&["\x1b[?\x1b[?2004h", &format!("\x1b[?{}h", "1;".repeat(40))]), "\x1b[?2004l\x1b[0m");
     }
 }

@@ -98,10 +98,11 @@ impl User {
     }
 
     /// Leaves the terminal as it can be used, also after a program that drew all over it.
-    fn tidy(&self) -> io::Result<()> {
-        let back = self.modes.borrow().back();
+    fn tidy(&self, left: bool) -> io::Result<()> {
+        let (back, below) = (self.modes.borrow().back(), self.modes.borrow().below());
         (&self.output).write_all(back.as_bytes())?;
-        self.end_line()
+        self.end_line()?;
+        (&self.output).write_all(if left { below.as_bytes() } else { b"" })
     }
 }
 
@@ -298,7 +299,7 @@ impl Seat for Screen {
             let parted = connect(&mut attached, &user, typed, keys).await;
             // What Ctrl-P Ctrl-Q was echoed as is still on the line.
             user.at_line_start.set(user.at_line_start.get() && (user.raw || !matches!(parted, Ok(None))));
-            let _ = user.tidy();
+            let _ = user.tidy(matches!(parted, Ok(None)));
             // From here on Ctrl-C is this program's own again.
             drop(user);
             if let Some(exit) = parted? {

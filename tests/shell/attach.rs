@@ -1,6 +1,5 @@
 //! Terminals of containers at a real terminal: given by scripts, left by keys, and found again.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
@@ -41,15 +40,14 @@ fn wait_for_shell(terminal: &Terminal) {
     terminal.wait("a shell", |text| text.lines().last().is_some_and(|line| line.trim_end().ends_with(['#', '$'])));
 }
 
-/// Waits until so many processes hold an input of this suite's open.
+/// Waits until so many processes hold the input of a container open.
 #[track_caller]
-fn wait_for_holders(env: &Env, fifo: &str, count: usize) {
+fn wait_for_holders(id: &str, count: usize) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let holders = processes_with("hold-input").into_iter();
         let input = |pid: &u32| std::fs::read_link(format!("/proc/{pid}/fd/0")).unwrap_or_default();
-        let own = |input: &Path| input.starts_with(env.folder()) && input.ends_with(fifo);
-        let found = holders.filter(|pid| own(&input(pid))).count();
+        let found = holders.filter(|pid| input(pid).ends_with(format!("{id}-stdin"))).count();
         if found == count {
             return;
         }
@@ -60,48 +58,49 @@ fn wait_for_holders(env: &Env, fifo: &str, count: usize) {
 
 fn left_and_found(env: &Env) {
     let stage = Stage::new(env, "shell");
-    let mut terminal = at_prompt(&stage);
-    terminal.press(&format!("let r = run(\"{IMAGE}\", #{{ id: \"box\", tty: true, command: [\"sh\"] }}); r.id\r"));
+    let (mut terminal, id) = (at_prompt(&stage), env.fresh("box"));
+    let attach = |terminal: &mut Terminal| {
+        terminal.press(&format!(":attach {id}\r"));
+        std::thread::sleep(Duration::from_millis(500));
+    };
+    terminal.press(&format!("let r = run(\"{IMAGE}\", #{{ id: \"{id}\", tty: true, command: [\"sh\"] }}); r.id\r"));
     wait_for_shell(&terminal);
     terminal.press("stty size; echo six times seven is $((6 * 7))\r");
     terminal.wait_for("30 100");
     terminal.wait_for("seven is 42");
     terminal.press(LEAVE);
-    terminal.wait_for("left: it runs on; attach(\"box\") goes back to it");
+    terminal.wait_for(&format!("left: it runs on; attach(\"{id}\") goes back to it"));
     terminal.wait_for_prompt();
-    assert_eq!(stage.task_status("box").as_deref(), Some("RUNNING"));
+    assert_eq!(stage.task_status(&id).as_deref(), Some("RUNNING"));
     // The prompt has its terminal back, and the container its own.
     terminal.enter("`back at ${40 + 2}`");
     terminal.wait_for("back at 42");
     for again in 1..=3 {
-        terminal.press(":attach box\r");
-        std::thread::sleep(Duration::from_millis(500));
+        attach(&mut terminal);
         terminal.press(&format!("echo five times {again} is $((5 * {again}))\r"));
         terminal.wait_for(&format!("{again} is {}", 5 * again));
         terminal.press(LEAVE);
         terminal.wait_for_prompt();
-        wait_for_holders(env, "box-stdin", 1);
+        wait_for_holders(&id, 1);
     }
     // A program that has the other screen and no cursor is left with the terminal's own.
-    terminal.press(":attach box\r");
-    std::thread::sleep(Duration::from_millis(500));
+    attach(&mut terminal);
     terminal.press("printf '\\033[?1049h\\033[?25ldra''wn'\r");
     terminal.wait_for("drawn");
     assert!(terminal.look(vt100::Screen::alternate_screen));
     terminal.press(LEAVE);
     terminal.wait_for_prompt();
     assert!(!terminal.look(|screen| screen.alternate_screen() || screen.hide_cursor()));
-    terminal.press(":attach box\r");
-    std::thread::sleep(Duration::from_millis(500));
+    attach(&mut terminal);
     terminal.press("exit 3\r");
     terminal.wait_for("ended: with exit status 3");
     terminal.wait_for_prompt();
-    assert_eq!(stage.task_status("box").as_deref(), Some("STOPPED"));
-    terminal.press("exec(\"box\", [\"sh\"], #{ tty: true })\r");
+    assert_eq!(stage.task_status(&id).as_deref(), Some("STOPPED"));
+    terminal.press(&format!("exec(\"{id}\", [\"sh\"], #{{ tty: true }})\r"));
     terminal.wait_for("error:");
-    terminal.enter("delete(\"box\")");
+    terminal.enter(&format!("delete(\"{id}\")"));
     // What held its terminal ends with it, and is nobody's zombie.
-    wait_for_holders(env, "box-stdin", 0);
+    wait_for_holders(&id, 0);
     let zombies = || {
         let status = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let children = std::fs::read_dir("/proc").unwrap().flatten();
@@ -264,30 +263,30 @@ fn no_terminal(env: &Env) {
 
 fn without_tty(env: &Env) {
     let stage = Stage::new(env, "shell");
-    let mut terminal = at_prompt(&stage);
+    let (mut terminal, id) = (at_prompt(&stage), env.fresh("cat"));
     let fifos = env.new_folder("shell").display().to_string();
-    let options = format!("#{{ id: \"cat\", detach: true, fifo_dir: \"{fifos}\", command: [\"cat\"] }}");
+    let options = format!("#{{ id: \"{id}\", detach: true, fifo_dir: \"{fifos}\", command: [\"cat\"] }}");
     terminal.press(&format!("run(\"{IMAGE}\", {options}).status\r"));
     terminal.wait_for("running");
     let echoed = |terminal: &mut Terminal, word: &str| {
         terminal.press(&format!("{word}\r"));
         terminal.wait(word, |text| text.lines().filter(|line| line.trim() == word).count() == 2);
     };
-    terminal.press(":attach cat\r");
+    terminal.press(&format!(":attach {id}\r"));
     std::thread::sleep(Duration::from_millis(500));
     echoed(&mut terminal, "first");
     terminal.press(LEAVE);
     terminal.wait_for("left: it runs on");
     terminal.wait_for_prompt();
     // The shim keeps its input open by itself.
-    wait_for_holders(env, "cat-stdin", 0);
-    terminal.press(":attach cat\r");
+    wait_for_holders(&id, 0);
+    terminal.press(&format!(":attach {id}\r"));
     std::thread::sleep(Duration::from_millis(500));
     echoed(&mut terminal, "second");
     terminal.press("\x04");
     terminal.wait_for_prompt();
-    assert_eq!(stage.task_status("cat").as_deref(), Some("STOPPED"));
-    terminal.enter("delete(\"cat\")");
+    assert_eq!(stage.task_status(&id).as_deref(), Some("STOPPED"));
+    terminal.enter(&format!("delete(\"{id}\")"));
     assert_eq!(terminal.leave(), 0);
 }
 
