@@ -167,8 +167,14 @@ async fn typing(
     let mut watch = leave.watch();
     let mut buffer = vec![0; 4096];
     let mut waiting = VecDeque::new();
-    let mut at_end = false;
+    let (mut at_end, mut told) = (false, false);
+    let ending = window.end_input();
+    tokio::pin!(ending);
     loop {
+        let all_given = at_end && waiting.is_empty();
+        if all_given {
+            stdin = None;
+        }
         tokio::select! {
             count = keys.read(&mut buffer) => match count.map_err(failed)? {
                 0 if user.raw => return Err(Error::Cancelled),
@@ -197,9 +203,7 @@ async fn typing(
                 // A process that reads no more will tell by ending.
                 Err(_) => (stdin, waiting) = (None, VecDeque::new()),
             },
-        }
-        if at_end && waiting.is_empty() && stdin.take().is_some() {
-            window.end_input().await;
+            () = &mut ending, if all_given && !told => told = true,
         }
     }
 }
@@ -291,9 +295,11 @@ impl Seat for Screen {
 
     fn sit<'a>(&'a self, mut attached: Attached, keys: &'a DetachKeys) -> LocalBoxFuture<'a, Result<Parted>> {
         Box::pin(async move {
+            // The last close of the input would be the end of the terminal, so there is one more until it is left.
+            let mut input = attached.terminal.input().map_err(failed)?;
             if attached.stays() {
                 // Whichever way this ends, the process keeps its terminal.
-                attached.terminal.input().and_then(hold).map_err(failed)?;
+                hold(input.take()).map_err(failed)?;
             }
             let (user, typed) = User::begin(attached.terminal.is_terminal(), keys).map_err(failed)?;
             let parted = connect(&mut attached, &user, typed, keys).await;
@@ -307,9 +313,8 @@ impl Seat for Screen {
                 return Ok(Parted::Ended(exit.code));
             }
             let back = attached.way_back();
-            if let Some(input) = attached.leave()? {
-                hold(Some(input)).map_err(failed)?;
-            }
+            hold(attached.leave()?).map_err(failed)?;
+            drop(input);
             self.remark(Role::Note, "left", &format!("it runs on; {back} goes back to it"));
             Ok(Parted::Left)
         })

@@ -80,10 +80,13 @@ impl Window {
         }
     }
 
-    /// Ends the input of a process without a terminal; the other half is to drop its FIFO.
+    /// Ends the input of a process without a terminal, if need be when the daemon is back; the other half is to drop its FIFO.
     pub async fn end_input(&self) {
-        // A process that has ended reads no more.
-        let _ = self.tasks.close_stdin(&self.id, &self.exec_id).await;
+        while let Err(error) = self.tasks.close_stdin(&self.id, &self.exec_id).await
+            && error.retryable()
+        {
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 }
 
