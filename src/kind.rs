@@ -138,13 +138,37 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// Says how alike two names are, from 0 to 1. Two letters that changed places count for little, in short names too.
+fn likeness(a: &str, b: &str) -> f64 {
+    let swapped =
+        a.len() > 2 && a.len() == b.len() && strsim::osa_distance(a, b) == 1 && strsim::hamming(a, b) == Ok(2);
+    strsim::jaro_winkler(a, b).max(if swapped { 0.85 } else { 0.0 })
+}
+
 /// Finds the name closest to a misspelt one, when one is close enough to be meant.
 #[must_use]
 pub fn nearest<'a>(name: &str, existing: impl IntoIterator<Item = &'a str>) -> Option<String> {
     existing
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .map(|candidate| (likeness(name, candidate), candidate))
         .filter(|(score, candidate)| *score > 0.8 && *candidate != name)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_fingers_finds_the_name() {
+        let near = |name: &str| nearest(name, ["web", "database", "cat"]);
+        for slip in ["wbe", "ewb", "wec", "webb"] {
+            assert_eq!(near(slip).as_deref(), Some("web"), "{slip}");
+        }
+        assert_eq!(near("databsae").as_deref(), Some("database"));
+        for other in ["bat", "x", "web", "nothing-alike"] {
+            assert_eq!(near(other), None, "{other}");
+        }
+    }
 }

@@ -15,8 +15,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 
-use super::tasks::{Stdio, Task, Tasks};
-use super::{Client, Result};
+use super::tasks::{Stdio, Task};
 
 /// What Go's `url.Parse` would not take as part of a path.
 const NOT_IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'?').add(b'#').add(b'"').add(b'<').add(b'>');
@@ -57,6 +56,8 @@ impl Drop for Folder {
     fn drop(&mut self) {
         if !self.1
             && let Err(error) = fs::remove_dir_all(&self.0)
+            // Whoever deleted the process took it along.
+            && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(folder = %self.0.display(), %error, "a FIFO folder was left behind");
         }
@@ -148,16 +149,13 @@ impl Pipes {
 
     /// Makes a terminal of them.
     #[must_use]
-    pub fn into_terminal(self, client: &Client, id: &str, exec_id: &str) -> Terminal {
+    pub fn into_terminal(self) -> Terminal {
         Terminal {
             stdin: self.stdin,
             stdout: Some(self.stdout),
             stderr: self.stderr,
             stdin_path: PathBuf::from(&self.stdio.stdin),
             is_terminal: self.stdio.terminal,
-            tasks: client.tasks(),
-            id: id.to_owned(),
-            exec_id: exec_id.to_owned(),
             folder: Some(self.folder),
         }
     }
@@ -215,9 +213,6 @@ pub struct Terminal {
     stderr: Option<Receiver>,
     stdin_path: PathBuf,
     is_terminal: bool,
-    tasks: Tasks,
-    id: String,
-    exec_id: String,
     folder: Option<Folder>,
 }
 
@@ -226,7 +221,7 @@ impl Terminal {
     ///
     /// # Errors
     /// Fails when they are not there.
-    pub fn attach(client: &Client, task: &Task, exec_id: &str) -> io::Result<Self> {
+    pub fn attach(task: &Task) -> io::Result<Self> {
         let output = |path: &str| -> io::Result<Option<Receiver>> {
             (!path.is_empty()).then(|| OpenOptions::new().open_receiver(path)).transpose()
         };
@@ -244,9 +239,6 @@ impl Terminal {
             stderr: if task.terminal || task.stderr == task.stdout { None } else { output(&task.stderr)? },
             stdin_path: PathBuf::from(&task.stdin),
             is_terminal: task.terminal,
-            tasks: client.tasks(),
-            id: task.id.clone(),
-            exec_id: exec_id.to_owned(),
             folder: None,
         })
     }
@@ -300,14 +292,6 @@ impl Terminal {
         }
     }
 
-    /// Tells the process the size of the window in characters. Only once it was started.
-    ///
-    /// # Errors
-    /// Fails when the process is gone.
-    pub async fn resize(&self, width: u16, height: u16) -> Result<()> {
-        self.tasks.resize(&self.id, &self.exec_id, width.into(), height.into()).await
-    }
-
     /// Lets go of the process, which runs on: its FIFOs stay. Returns a writing end of its input, which somebody has to keep
     /// open: when the last one is closed the shim takes that for the end of the input, and of the terminal.
     ///
@@ -320,12 +304,13 @@ impl Terminal {
         self.input()
     }
 
-    /// Opens another writing end of the process's input; nothing when it has none, or nobody reads it.
+    /// Opens another writing end of the terminal's input; nothing when nobody reads it any more, and without a terminal: that
+    /// input the shim itself keeps open.
     ///
     /// # Errors
     /// Fails when the FIFO cannot be opened.
     pub fn input(&self) -> io::Result<Option<OwnedFd>> {
-        if self.stdin_path.as_os_str().is_empty() {
+        if !self.is_terminal || self.stdin_path.as_os_str().is_empty() {
             return Ok(None);
         }
         let file = fs::OpenOptions::new()

@@ -6,7 +6,7 @@ use super::style::Role;
 use super::{Screen, Shell, Show, Source, escape, lex, status};
 use crate::containerd::Endpoint;
 use crate::ctr::{self, Line, Step, Steps};
-use crate::ops::container::ExecOptions;
+use crate::ops::container::{ExecOptions, Parted};
 
 /// Writes what a line of ctr is to standard output, and what there is to say of it to standard error.
 pub fn show_line(screen: &Screen, steps: &Steps) {
@@ -37,11 +37,26 @@ impl Shell {
     }
 
     fn ctr_steps(&mut self, steps: &[Step]) -> u8 {
+        // Before anything is made for a terminal that is not there.
+        if steps.iter().any(|step| matches!(step, Step::Start { .. } | Step::Exec { .. }))
+            && let Err(status) = self.has_seat()
+        {
+            return status;
+        }
         let mut code = status::DONE;
-        for step in steps {
+        for (at, step) in steps.iter().enumerate() {
             match step {
-                // What follows a container that could not be started is its removal.
-                Step::Start { id } => code = self.start_attached(id),
+                // What follows a container that could not be started is its removal; one that was left runs.
+                Step::Start { id } => match self.start_attached(id) {
+                    Ok(Parted::Left) => {
+                        if at + 1 < steps.len() {
+                            self.tell_stays(id);
+                        }
+                        return status::DONE;
+                    }
+                    Ok(Parted::Ended(_)) => {}
+                    Err(status) => code = status,
+                },
                 Step::Exec { id, command, exec_id, cwd, user } => {
                     let options = ExecOptions {
                         exec_id: exec_id.clone(),
@@ -49,7 +64,7 @@ impl Shell {
                         user: user.clone(),
                         ..ExecOptions::default()
                     };
-                    code = self.exec_attached(id, command, &options);
+                    code = self.exec_attached(id, command, &options).err().unwrap_or(status::DONE);
                 }
                 Step::Script(text) => {
                     let ended = self.run(&Source::input(text.as_str()), Show::Value);

@@ -26,17 +26,18 @@ pub mod history;
 pub mod interrupt;
 pub mod lex;
 pub mod log;
+mod modes;
 mod names;
 pub mod progress;
 mod prompt;
 pub mod render;
 pub mod report;
 pub mod screen;
+mod seat;
 mod secret;
 pub mod status;
 pub mod style;
 
-pub use attach::hold_input;
 pub use commands::own_lines;
 pub use ctr::show_line;
 pub use error::Error;
@@ -44,6 +45,7 @@ pub use format::Format;
 pub use interrupt::{Interrupt, Why};
 pub use prompt::Prompt;
 pub use screen::{Outputs, Screen};
+pub use seat::hold_input;
 
 /// How a shell is to be.
 pub struct Options {

@@ -4,13 +4,12 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use futures_util::future::LocalBoxFuture;
 use zeroize::Zeroizing;
 
 use super::escape;
 use super::style::{Palette, Role, When};
 use crate::kind::Failure;
-use crate::ops::container::{Attached, DetachKeys, Parted, Seat};
+use crate::ops::container::Seat;
 use crate::script::Sink;
 
 /// How wide things are drawn when nobody says how wide the terminal is.
@@ -241,18 +240,6 @@ impl Sink for Screen {
 
     fn seat(&self) -> Option<&dyn Seat> {
         (self.out.terminal && io::stdin().is_terminal()).then_some(self)
-    }
-}
-
-impl Seat for Screen {
-    fn sit<'a>(&'a self, attached: Attached, keys: &'a DetachKeys) -> LocalBoxFuture<'a, crate::ops::Result<Parted>> {
-        Box::pin(async move {
-            let parted = super::attach::drive(attached, keys).await?;
-            if parted == Parted::Left {
-                self.remark(Role::Note, "left", "it runs on");
-            }
-            Ok(parted)
-        })
     }
 }
 

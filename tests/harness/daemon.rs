@@ -67,6 +67,11 @@ impl Daemon {
         self.server.start(&mut command, || std::os::unix::net::UnixStream::connect(&socket).is_ok());
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        self.server.signal(signal);
+    }
+
     /// Kills it without a chance to clean up.
     pub fn kill(&mut self) {
         self.server.kill();

@@ -24,6 +24,12 @@ impl Server {
         }
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = self.child.as_ref().unwrap().id().cast_signed();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
     /// Kills it without a chance to clean up.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ctrsh::containerd::io::LogTarget;
 use ctrsh::grant::{Access, Allow};
 use ctrsh::kind::{Failure, Kind as Failed};
-use ctrsh::oci::spec::SpecOptions;
+use ctrsh::oci::spec::{ConsoleSize, SpecOptions};
 use ctrsh::ops::container::{
     Create, CreateOptions, Delete, Exec, ExecOptions, Follow, Kill, Label, Restart, Run, RunOptions, Start,
     StartOptions, Stop, logs, wait,
@@ -387,10 +387,11 @@ fn terminal(env: &Env) {
     stage.run(Create::new(&id, IMAGE, command(&["sleep", "1000"]))).unwrap();
     stage.run(Start::new(&id, StartOptions::default())).unwrap();
     env.block_on(async {
-        let args = words(&["sh", "-c", "read line; stty size; echo got $line; exit 4"]);
+        let args = words(&["sh", "-c", "stty size; read line; stty size; echo got $line; exit 4"]);
+        let size = ConsoleSize { height: 20, width: 70 };
         let options = ExecOptions::default();
-        let mut attached = ctrsh::ops::container::exec_terminal(&stage.ctx, &id, args, &options).await.unwrap();
-        attached.terminal.resize(91, 27).await.unwrap();
+        let mut attached = ctrsh::ops::container::exec_terminal(&stage.ctx, &id, args, &options, size).await.unwrap();
+        attached.window().resize(ConsoleSize { height: 27, width: 91 }).await;
         attached.terminal.write(b"keys\n").await.unwrap();
         let mut seen = Vec::new();
         let mut buffer = [0; 1024];
@@ -401,11 +402,11 @@ fn terminal(env: &Env) {
             }
         }
         let seen = String::from_utf8_lossy(&seen).into_owned();
-        assert!(seen.contains("27 91\r\n") && seen.contains("got keys\r\n"), "{seen:?}");
+        assert!(seen.contains("20 70\r\n") && seen.contains("27 91\r\n") && seen.contains("got keys\r\n"), "{seen:?}");
         assert_eq!(attached.ended().await.unwrap().code, 4);
         attached.finish().await.unwrap();
         // Dropped half way, it is taken back.
-        let cat = ctrsh::ops::container::exec_terminal(&stage.ctx, &id, words(&["cat"]), &options).await.unwrap();
+        let cat = ctrsh::ops::container::exec_terminal(&stage.ctx, &id, words(&["cat"]), &options, size).await.unwrap();
         drop(cat);
         stage.ctx.debts().settle().await;
         let left = ctrsh::ops::task::ps(&stage.ctx, &id).await.unwrap();
@@ -420,7 +421,8 @@ fn terminal(env: &Env) {
     let error = stage.run(Start::new(&tty, StartOptions { log, ..StartOptions::default() })).unwrap_err();
     assert_eq!(error.kind(), Failed::Usage, "{error}");
     env.block_on(async {
-        let mut attached = ctrsh::ops::container::start_terminal(&stage.ctx, &tty).await.unwrap();
+        let mut attached =
+            ctrsh::ops::container::start_terminal(&stage.ctx, &tty, ConsoleSize::default()).await.unwrap();
         assert_eq!(attached.ended().await.unwrap().code, 6);
         attached.finish().await.unwrap();
     });

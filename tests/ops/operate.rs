@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ctrsh::containerd::io::LogTarget;
 use ctrsh::kind::{Failure, Kind as Failed};
-use ctrsh::oci::spec::{Limits, SpecOptions};
+use ctrsh::oci::spec::{ConsoleSize, Limits, SpecOptions};
 use ctrsh::ops::container::{
     Attached, Create, CreateOptions, Delete, Exec, ExecDetached, ExecOptions, Kill, NetworkOptions, Restart, Run,
     RunOptions, Start, StartOptions, Update, addresses, attach, get, named_devices, wait,
@@ -349,7 +349,7 @@ fn left_terminal(env: &Env) {
     env.block_on(async {
         let mut first = attach(&stage.ctx, &id, "").await.unwrap();
         assert!(first.terminal.is_terminal());
-        first.terminal.resize(70, 20).await.unwrap();
+        first.window().resize(ConsoleSize { height: 20, width: 70 }).await;
         first.terminal.write(b"one\n").await.unwrap();
         read_until(&mut first, "got one").await;
         let held = first.leave().unwrap().unwrap();

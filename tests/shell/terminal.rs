@@ -78,6 +78,15 @@ impl Terminal {
         look(self.screen.lock().unwrap().screen())
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.process_id().unwrap()
+    }
+
+    pub fn resize(&self, rows: u16, cols: u16) {
+        self.master.resize(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
+        self.screen.lock().unwrap().screen_mut().set_size(rows, cols);
+    }
+
     pub fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
@@ -212,9 +221,7 @@ pub fn use_shell(terminal: &mut Terminal) {
     terminal.wait("a shell", |text| text.lines().last().is_some_and(|line| line.trim_end().ends_with(['#', '$'])));
     terminal.press("stty size\r");
     terminal.wait_for("30 100");
-    let size = PtySize { rows: 30, cols: 90, pixel_width: 0, pixel_height: 0 };
-    terminal.master.resize(size).unwrap();
-    terminal.screen.lock().unwrap().screen_mut().set_size(30, 90);
+    terminal.resize(30, 90);
     std::thread::sleep(Duration::from_millis(200));
     terminal.press("stty size\r");
     terminal.wait_for("30 90");
@@ -249,7 +256,7 @@ fn a_command_gets_the_terminal(env: &Env) {
     // Told to end in the middle of it.
     terminal.press(":exec web\r");
     terminal.wait("a shell", |text| text.lines().last().is_some_and(|line| line.trim_end().ends_with(['#', '$'])));
-    let pid = rustix::process::Pid::from_raw(terminal.child.process_id().unwrap().cast_signed()).unwrap();
+    let pid = rustix::process::Pid::from_raw(terminal.pid().cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(terminal.leave(), 143);
     assert_eq!(stage.ctr(&["tasks", "ps", "web"]).lines().count(), 2);
@@ -312,9 +319,7 @@ fn control_characters_are_shown(env: &Env) {
 fn a_table_fits_after_a_resize(env: &Env) {
     let mut terminal = Terminal::run(&at_home(env, &env.new_folder("shell")));
     terminal.wait_for_prompt();
-    let size = PtySize { rows: 30, cols: 60, pixel_width: 0, pixel_height: 0 };
-    terminal.master.resize(size).unwrap();
-    terminal.screen.lock().unwrap().screen_mut().set_size(30, 60);
+    terminal.resize(30, 60);
     let long = "0123456789".repeat(6);
     terminal.press(&format!("[#{{ a: 1, b: \"{long}\" }}]\r"));
     terminal

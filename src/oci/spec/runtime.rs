@@ -53,6 +53,9 @@ pub struct Process {
     /// Whether it has a terminal.
     #[serde(default, skip_serializing_if = "is_false")]
     pub terminal: bool,
+    /// How large its terminal is at first; none when nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console_size: Option<ConsoleSize>,
     /// Who it runs as.
     #[serde(default)]
     pub user: User,
@@ -80,6 +83,17 @@ pub struct Process {
     /// Everything else.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// The size of a terminal in characters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleSize {
+    /// How many lines it has.
+    #[serde(default)]
+    pub height: u32,
+    /// How many characters a line has.
+    #[serde(default)]
+    pub width: u32,
 }
 
 /// Who a process runs as.

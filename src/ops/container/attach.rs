@@ -56,7 +56,7 @@ pub async fn attach(ctx: &Context, id: &str, exec_id: &str) -> Result<Attached> 
     let client = ctx.client().await?;
     let ended = client.tasks().waiting(id, exec_id).await;
     let failed = |source| Error::File { attempted: "open the FIFOs of", path: id.to_owned(), source };
-    let terminal = Terminal::attach(&client, &task, exec_id).map_err(failed)?;
+    let terminal = Terminal::attach(&task).map_err(failed)?;
     record(ctx, "attach", id, &steps, Ok(()))?;
     Ok(Attached::of(terminal, ended, &client, id, exec_id, Undo::new(ctx.debts())).staying())
 }

@@ -212,6 +212,8 @@ pub(super) async fn process(
     let mut process = container.spec.as_ref().and_then(|spec| spec.process.clone()).unwrap_or_default();
     process.args = args;
     process.terminal = terminal;
+    // The container's own, of whenever it was made.
+    process.console_size = None;
     if let Some(cwd) = &options.cwd {
         process.cwd.clone_from(cwd);
     }

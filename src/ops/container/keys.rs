@@ -38,6 +38,12 @@ impl FromStr for DetachKeys {
 }
 
 impl DetachKeys {
+    /// Returns the key that completes them; none when there are no keys.
+    #[must_use]
+    pub fn last(&self) -> Option<u8> {
+        self.0.last().copied()
+    }
+
     /// Begins to look for them in what is typed.
     #[must_use]
     pub fn watch(&self) -> Watch {

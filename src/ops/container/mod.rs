@@ -55,7 +55,7 @@ pub use run::{Ran, Run, RunOptions};
 pub use signal::Signal;
 pub use start::{Start, StartOptions};
 pub use stop::Stop;
-pub use terminal::{Attached, Parted, Seat, discard, exec_terminal, start_terminal};
+pub use terminal::{Attached, Parted, Seat, Window, discard, exec_terminal, start_terminal};
 pub use update::Update;
 pub use wait::wait;
 

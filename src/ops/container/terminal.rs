@@ -8,9 +8,11 @@ use futures_util::future::{BoxFuture, LocalBoxFuture};
 use super::exec::{create_exec, exec_id, open_pipes, plan_exec, process, start_exec};
 use super::start::{check_startable, create_task, start_steps};
 use super::{DetachKeys, ExecOptions, snapshot};
-use crate::containerd::Client;
 use crate::containerd::io::{Shape, Terminal};
-use crate::containerd::tasks::Exit;
+use crate::containerd::tasks::{Exit, Tasks};
+use crate::containerd::{self, Client};
+use crate::kind::Failure;
+use crate::oci::spec::ConsoleSize;
 use crate::ops::execute::{permit, record};
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Error, Plan, Result};
@@ -18,13 +20,19 @@ use crate::ops::{Context, Error, Plan, Result};
 /// How long output is waited for after the process ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// How long it takes until a daemon that is away is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// How long removing a container may take.
+const DISCARD_PATIENCE: Duration = Duration::from_secs(20);
+
 /// A process that runs with a terminal.
 ///
 /// Dropped before [`finish`](Self::finish), the process is killed and taken back by the context's debts.
 pub struct Attached {
     /// Its terminal.
     pub terminal: Terminal,
-    ended: BoxFuture<'static, crate::containerd::Result<Exit>>,
+    ended: BoxFuture<'static, containerd::Result<Exit>>,
     exit: Option<Exit>,
     client: Client,
     id: String,
@@ -44,21 +52,87 @@ pub enum Parted {
 
 /// Someone at a terminal, to whom a process can be connected.
 pub trait Seat: Send + Sync {
+    /// Returns the size of the user's window. Asked before anything is made for the user.
+    ///
+    /// # Errors
+    /// When there is no terminal after all.
+    fn window(&self) -> Result<ConsoleSize>;
+
     /// Connects the user with a process until it ends or the user leaves it by the keys.
     fn sit<'a>(&'a self, attached: Attached, keys: &'a DetachKeys) -> LocalBoxFuture<'a, Result<Parted>>;
+}
+
+/// What the daemon is told of a process while somebody else reads its terminal.
+#[derive(Debug, Clone)]
+pub struct Window {
+    tasks: Tasks,
+    id: String,
+    exec_id: String,
+}
+
+impl Window {
+    /// Tells the process the size of its window, if need be when the daemon is back. A process that has ended has none.
+    pub async fn resize(&self, size: ConsoleSize) {
+        while let Err(error) = self.tasks.resize(&self.id, &self.exec_id, size.width, size.height).await
+            && error.retryable()
+        {
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Ends the input of a process without a terminal, if need be when the daemon is back; the other half is to drop its FIFO.
+    pub async fn end_input(&self) {
+        while let Err(error) = self.tasks.close_stdin(&self.id, &self.exec_id).await
+            && error.retryable()
+        {
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+/// Waits for the end of a process, however often the daemon is away meanwhile: the process lives on in its shim.
+async fn outlasting(
+    mut waiting: BoxFuture<'static, containerd::Result<Exit>>,
+    tasks: Tasks,
+    id: String,
+    exec_id: String,
+) -> containerd::Result<Exit> {
+    loop {
+        match waiting.await {
+            Err(error) if error.retryable() => tokio::time::sleep(AGAIN).await,
+            other => return other,
+        }
+        waiting = tasks.waiting(&id, &exec_id).await;
+    }
 }
 
 impl Attached {
     pub(super) fn of(
         terminal: Terminal,
-        ended: BoxFuture<'static, crate::containerd::Result<Exit>>,
+        ended: BoxFuture<'static, containerd::Result<Exit>>,
         client: &Client,
         id: &str,
         exec_id: &str,
         undo: Undo,
     ) -> Self {
         let (id, exec_id) = (id.to_owned(), exec_id.to_owned());
+        let ended = Box::pin(outlasting(ended, client.tasks(), id.clone(), exec_id.clone()));
         Self { terminal, ended, exit: None, client: client.clone(), id, exec_id, undo, stays: false }
+    }
+
+    /// Returns what the process is told by.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        Window { tasks: self.client.tasks(), id: self.id.clone(), exec_id: self.exec_id.clone() }
+    }
+
+    /// Returns the call that goes back to the process once it was left.
+    #[must_use]
+    pub fn way_back(&self) -> String {
+        match self.exec_id.as_str() {
+            "" => format!("attach(\"{}\")", self.id),
+            exec_id => format!("attach(\"{}\", #{{ exec_id: \"{exec_id}\" }})", self.id),
+        }
     }
 
     /// Returns the same, of a process that is somebody else's to delete.
@@ -82,30 +156,42 @@ impl Attached {
         self.terminal.leave().map_err(failed)
     }
 
-    /// Waits for the process to end. May be dropped and called again.
+    /// Waits for the process to end, also while the daemon is away. May be dropped and called again.
     ///
     /// # Errors
-    /// When the daemon is gone.
+    /// [`Error::Conflict`] when the process was removed before the daemon told how it ended.
     pub async fn ended(&mut self) -> Result<Exit> {
-        let exit = match self.exit.take() {
-            Some(exit) => exit,
-            None => (&mut self.ended).await?,
-        };
+        if let Some(exit) = self.exit {
+            return Ok(exit);
+        }
+        let exit = (&mut self.ended).await.map_err(|error| self.lost(error))?;
         self.exit = Some(exit);
         Ok(exit)
+    }
+
+    fn lost(&self, error: containerd::Error) -> Error {
+        if !error.is_not_found() {
+            return error.into();
+        }
+        let (what, name) = match self.exec_id.as_str() {
+            "" => ("container", &self.id),
+            _ => ("process", &self.exec_id),
+        };
+        let state = "has ended and is gone, so its exit status is not known".to_owned();
+        Error::Conflict { what, name: name.clone(), state, cure: None }
     }
 
     /// Reads what the process wrote next; nothing when it has ended and all was read. May be dropped and called again.
     ///
     /// # Errors
-    /// When the FIFO cannot be read, or the daemon is gone.
+    /// When the FIFO cannot be read, or as [`ended`](Self::ended).
     pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let failed = |source| Error::File { attempted: "read the output of", path: self.id.clone(), source };
         if self.exit.is_none() {
             tokio::select! {
                 biased;
                 read = self.terminal.read(buffer) => return read.map_err(failed),
-                exit = &mut self.ended => self.exit = Some(exit?),
+                exit = &mut self.ended => self.exit = Some(exit.map_err(|error| self.lost(error))?),
             }
         }
         // A child of it may keep the terminal open for ever.
@@ -125,26 +211,38 @@ impl Attached {
             return Ok(());
         }
         let tasks = self.client.undoing().tasks();
-        if self.exec_id.is_empty() {
-            tasks.delete(&self.id).await?;
-        } else {
-            tasks.delete_exec(&self.id, &self.exec_id).await?;
+        let deleted = match self.exec_id.as_str() {
+            "" => tasks.delete(&self.id).await,
+            exec_id => tasks.delete_exec(&self.id, exec_id).await,
+        };
+        match deleted {
+            // Somebody was quicker.
+            Err(error) if error.is_not_found() => {}
+            other => drop(other?),
         }
         self.undo.forget();
         Ok(())
     }
 }
 
-/// Runs a command in a running container with a terminal.
+/// Runs a command in a running container with a terminal, which has the size of the user's from the beginning.
 ///
 /// # Errors
 /// As [`Exec`](super::Exec); nothing is sent in a dry run.
-pub async fn exec_terminal(ctx: &Context, id: &str, args: Vec<String>, options: &ExecOptions) -> Result<Attached> {
+pub async fn exec_terminal(
+    ctx: &Context,
+    id: &str,
+    args: Vec<String>,
+    options: &ExecOptions,
+    size: ConsoleSize,
+) -> Result<Attached> {
     let (found, plan) = plan_exec(&ctx.planning(), id, &args, options).await?;
     permit(ctx, "exec", id, &plan.steps)?;
     let steps = plan.steps;
     let client = ctx.client().await?;
-    let process = process(&client, &found.container, args, options, true).await?;
+    let mut process = process(&client, &found.container, args, options, true).await?;
+    // Until it was started the shim has no terminal to tell it to.
+    process.console_size = known(size);
     let exec_id = exec_id(options);
     let pipes = open_pipes(ctx, &exec_id, Shape::Terminal)?;
     let mut undo = Undo::new(ctx.debts());
@@ -152,15 +250,19 @@ pub async fn exec_terminal(ctx: &Context, id: &str, args: Vec<String>, options: 
     let ended = client.tasks().waiting(id, &exec_id).await;
     start_exec(&client, id, &exec_id).await?;
     record(ctx, "exec", id, &steps, Ok(()))?;
-    let terminal = pipes.into_terminal(&client, id, &exec_id);
-    Ok(Attached::of(terminal, ended, &client, id, &exec_id, undo))
+    Ok(Attached::of(pipes.into_terminal(), ended, &client, id, &exec_id, undo))
 }
 
-/// Starts a container that was made with a terminal, and attaches to it.
+/// Returns a size that somebody knows: a terminal that nobody has told it has neither lines nor columns.
+fn known(size: ConsoleSize) -> Option<ConsoleSize> {
+    Some(size).filter(|size| size.width > 0 && size.height > 0)
+}
+
+/// Starts a container that was made with a terminal, which has the size of the user's from the beginning, and attaches to it.
 ///
 /// # Errors
 /// As [`Start`](super::Start); nothing is sent in a dry run.
-pub async fn start_terminal(ctx: &Context, id: &str) -> Result<Attached> {
+pub async fn start_terminal(ctx: &Context, id: &str, size: ConsoleSize) -> Result<Attached> {
     let planning = ctx.planning();
     let found = snapshot(&planning, id).await?;
     check_startable(&found)?;
@@ -171,18 +273,29 @@ pub async fn start_terminal(ctx: &Context, id: &str) -> Result<Attached> {
     let mut undo = Undo::new(ctx.debts());
     create_task(&client, &found, pipes.stdio(), &mut undo).await?;
     let ended = client.tasks().waiting(id, "").await;
+    if let Some(ConsoleSize { width, height }) = known(size) {
+        // A container without a terminal has no size, and starts all the same.
+        let _ = client.tasks().resize(id, "", width, height).await;
+    }
     client.tasks().start(id, "").await?;
     record(ctx, "start", id, &plan.steps, Ok(()))?;
-    let terminal = pipes.into_terminal(&client, id, "");
-    Ok(Attached::of(terminal, ended, &client, id, "", undo))
+    Ok(Attached::of(pipes.into_terminal(), ended, &client, id, "", undo))
 }
 
 /// Removes a container that this program has just run, with whatever is left of it. For taking back, and at the end of a run:
 /// it needs no more access than making it did.
 ///
 /// # Errors
-/// When the daemon is gone.
+/// When the daemon is gone, or does not answer.
 pub async fn discard(ctx: &Context, id: &str) -> Result<()> {
+    let limit = DISCARD_PATIENCE;
+    match tokio::time::timeout(limit, remove(ctx, id)).await {
+        Ok(removed) => removed,
+        Err(_) => Err(Error::Timeout { attempted: format!("removing container {id}"), limit }),
+    }
+}
+
+async fn remove(ctx: &Context, id: &str) -> Result<()> {
     let client = ctx.client().await?.undoing();
     let container = match client.containers().get(id).await {
         Err(error) if error.is_not_found() => return Ok(()),

@@ -27,7 +27,7 @@ const ATTACH: Spec = Spec {
     params: &[Param::of("id", Names::Container)],
     options: ATTACH_OPTIONS,
     access: Access::Run,
-    doc: "Connects the terminal that ctrsh runs in with a running container, until that ends or the keys `detach_keys` are pressed.\n\nReturns its exit status, or `()` when it was left. The task is not deleted. What can be attached to is a process with FIFOs: a container with `tty` that was started or run with `detach`, one with `fifo_dir`, or one that ctr started and left. One whose output goes to a log or nowhere, or whose FIFOs another process reads, is refused by name. While nobody is attached, a process that writes more than its FIFO holds (64 KiB) waits. A terminal that is left is held open by a small process of ctrsh that ends with it. What has no terminal is left by Ctrl-C.",
+    doc: "Connects the terminal that ctrsh runs in with a running container, until that ends or the keys `detach_keys` are pressed.\n\nReturns its exit status, or `()` when it was left. The task is not deleted. What can be attached to is a process with FIFOs: a container with `tty` that was started or run with `detach`, one with `fifo_dir`, or one that ctr started and left. One whose output goes to a log or nowhere, or whose FIFOs another process reads, is refused by name. While nobody is attached, a process that writes more than its FIFO holds (64 KiB) waits. A terminal that is left is held open by a small process of ctrsh that ends with it. What has no terminal is left by Ctrl-C too, and Ctrl-D ends its input.",
     examples: &[Example::gives(
         "run(\"busybox\", #{ id: \"attached\", detach: true, command: [\"sleep\", \"60\"] }); let why = \"conflict\"; try { attach(\"attached\") } catch (e) { why = e.kind } delete(\"attached\", #{ force: true }); why",
         "\"conflict\"",
@@ -45,6 +45,7 @@ fn do_attach(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Res
     let Some(seat) = session.sink().seat() else {
         return Err(call.argument("attach", "needs someone at a terminal; logs(id, #{ follow: true }) shows a log"));
     };
+    seat.window()?;
     let parted = session.wait(ctx, async { seat.sit(container::attach(ctx, id, &exec_id).await?, &keys).await })?;
     Ok(match parted {
         Parted::Ended(code) => Some(code.into()),

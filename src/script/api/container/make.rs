@@ -135,11 +135,12 @@ fn seated(
     if wanted.stdin.is_some() || wanted.timeout.is_some() || wanted.log.is_some() || wanted.fifo_dir.is_some() {
         return Err(call.argument("option 'tty'", "goes with no other input, output or timeout"));
     }
+    let size = seat.window()?;
     let rm = wanted.rm.unwrap_or(wanted.id.is_none());
     let id = wanted.id.unwrap_or_else(|| format!("run-{:016x}", rand::random::<u64>()));
     let container = call.run(Create::new(&id, image, wanted.create))?;
     let ctx = call.ctx();
-    let parted = call.wait(async { seat.sit(start_terminal(ctx, &id).await?, keys).await });
+    let parted = call.wait(async { seat.sit(start_terminal(ctx, &id, size).await?, keys).await });
     if rm && !matches!(parted, Ok(Parted::Left)) || parted.is_err() {
         let removing = ctx.with_cancel(tokio_util::sync::CancellationToken::new());
         let removed = call.session().wait(&removing, discard(&removing, &id));
@@ -240,9 +241,10 @@ fn execute(call: &Call<'_>, ctx: &Context, id: &str, args: Vec<String>, options:
     if wanted.stdin.is_some() || wanted.timeout.is_some() {
         return Err(options.bad("tty", "goes with no other input, and no timeout"));
     }
+    let size = seat.window()?;
     let exec_id = wanted.exec_id.clone().unwrap_or_else(|| format!("exec-{:016x}", rand::random::<u64>()));
     let wanted = ExecOptions { exec_id: Some(exec_id.clone()), ..wanted };
-    let sitting = async { seat.sit(exec_terminal(ctx, id, args, &wanted).await?, &keys).await };
+    let sitting = async { seat.sit(exec_terminal(ctx, id, args, &wanted, size).await?, &keys).await };
     Ok(ProcessOrId(match call.session().wait(ctx, sitting)? {
         Parted::Ended(code) => {
             Dynamic::from(ProcessObject(Finished { container: id.to_owned(), code, ..Finished::default() }))
