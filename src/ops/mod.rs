@@ -21,6 +21,7 @@ pub mod docker;
 pub mod error;
 pub mod event;
 mod execute;
+mod file;
 pub mod graph;
 pub mod host;
 pub mod image;
