@@ -50,7 +50,7 @@ fn lines_are_what_a_user_would_write() {
     is("images export out.tar a b", "save([\"a\", \"b\"], \"out.tar\")");
     is("images export - a", "save(\"a\", \"/dev/stdout\");");
     is("images import -", "load(\"/dev/stdin\")");
-    is("install --libs -r --path /opt a", "image(\"a\").install(#{ libs: true, path: \"/opt\", replace: true })");
+    is("install --libs -r --path /opt a", "image(\"a\").install(#{ libs: true, replace: true, path: \"/opt\" })");
     is("images check --snapshotter native", "check((), #{ snapshotter: \"native\" })");
     is("images label a team=core old=", "image(\"a\").label(#{ team: \"core\", old: \"\" })");
     is("images prune --all", "prune()");
