@@ -114,12 +114,8 @@ const IMPORT: &[Flag] = &[
 ];
 
 fn import(p: &Parsed) -> Result<Vec<Step>> {
-    if p.args()[0] == "-" {
-        let cure = "write it to a file first, as an archive is not read from front to back; from Docker, \
-             copy(\"docker:IMAGE\", node()) needs none";
-        return Err(Error::Refused { what: "images import -".into(), cure: cure.into() });
-    }
-    let load = call("load", &[p.text(0)], &p.options()?);
+    let file = if p.args()[0] == "-" { text("/dev/stdin") } else { p.text(0) };
+    let load = call("load", &[file], &p.options()?);
     script(match p.values("label")[..] {
         [] => load,
         ref pairs => each("i", &load, &format!("i.label({})", labels(pairs))),
@@ -139,11 +135,12 @@ const EXPORT: &[Flag] = &[
 ];
 
 fn export(p: &Parsed) -> Result<Vec<Step>> {
-    if p.args()[0] == "-" {
-        let cure = "name a file: an archive appears when it is whole, so that no half one is taken for one";
-        return Err(Error::Refused { what: "images export -".into(), cure: cure.into() });
-    }
-    script(call("save", &[one_or_array(&p.args()[1..]), p.text(0)], &p.options()?))
+    let images = one_or_array(&p.args()[1..]);
+    script(match p.args()[0].as_str() {
+        // Nothing else goes there, as the number of bytes would.
+        "-" => format!("{};", call("save", &[images, text("/dev/stdout")], &p.options()?)),
+        _ => call("save", &[images, p.text(0)], &p.options()?),
+    })
 }
 
 fn check(p: &Parsed) -> Result<Vec<Step>> {
@@ -220,6 +217,16 @@ const CONVERT: &[Flag] = &[
 
 fn convert(p: &Parsed) -> Result<Vec<Step>> {
     script(call("convert", &[p.text(0), p.text(1)], &p.options()?))
+}
+
+const INSTALL: &[Flag] = &[
+    switch("libs", Tier::C, option(Value::Switch)).or("l"),
+    switch("replace", Tier::C, option(Value::Switch)).or("r"),
+    one("path", "/opt", Tier::C, option(Value::Text)),
+];
+
+fn install(p: &Parsed) -> Result<Vec<Step>> {
+    script(of_image(p, "install", &[], &p.options()?))
 }
 
 /// The commands.
@@ -399,6 +406,17 @@ pub(super) const COMMANDS: &[Command] = &[
         sample: &[BUSYBOX, "example/plain:1"],
         flags: &[CONVERT],
         make: convert,
+        ..COMMAND
+    },
+    Command {
+        names: &["install"],
+        id: "X1",
+        tier: Tier::C,
+        usage: "[FLAGS] IMAGE",
+        count: (1, 1),
+        sample: &[BUSYBOX],
+        flags: &[INSTALL],
+        make: install,
         ..COMMAND
     },
 ];

@@ -25,7 +25,6 @@ fn refused(p: &Parsed) -> Result<Vec<Step>> {
         "C11" => {
             "content::get(DIGEST) gives the bytes; content::ingest puts what became of them back, under their own digest"
         }
-        "X1" => "mount the image and copy its files: image(REF).mount(FOLDER)",
         "X3" => "ask the daemon's debug socket: curl --unix-socket /run/containerd/debug.sock http://d/debug/pprof/",
         _ => "a shim is spoken to by containerd; what it runs is told and changed by tasks(), exec, kill and delete",
     };
@@ -45,11 +44,6 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "DIGEST",
         flags: &[&[one("validate", "json", C, NONE), one("editor", "vi", C, NONE)]],
         ..command("content", &["edit"], "C11")
-    },
-    Command {
-        usage: "IMAGE",
-        flags: &[&[switch("libs", C, NONE).or("l"), switch("replace", C, NONE).or("r"), one("path", "/opt", C, NONE)]],
-        ..command("", &["install"], "X1")
     },
     Command { flags: &[&[DEBUG]], ..command("pprof", &["block"], "X3") },
     Command { flags: &[&[DEBUG]], ..command("pprof", &["goroutines"], "X3") },

@@ -132,6 +132,12 @@ pub enum Error {
         /// The archive.
         path: String,
     },
+    /// Bytes would go to a terminal.
+    #[error("{path} is a terminal, which an archive is not written to")]
+    Terminal {
+        /// Its path.
+        path: String,
+    },
     /// A worker thread ended without an answer.
     #[error("the worker that reads or writes {path} ended early")]
     Worker {
@@ -168,9 +174,11 @@ impl Failure for Error {
             | Self::Sparse { .. }
             | Self::Limit { .. }
             | Self::Document { .. } => Kind::Integrity,
-            Self::Compression { .. } | Self::NoArchive { .. } | Self::NoLayout { .. } | Self::Ambiguous { .. } => {
-                Kind::Usage
-            }
+            Self::Compression { .. }
+            | Self::NoArchive { .. }
+            | Self::NoLayout { .. }
+            | Self::Ambiguous { .. }
+            | Self::Terminal { .. } => Kind::Usage,
             Self::Missing { .. } | Self::NoImage { .. } => Kind::NotFound,
             Self::Oci { source, .. } => source.kind(),
             Self::Changed { .. } | Self::Closed { .. } => Kind::Conflict,
@@ -195,6 +203,7 @@ impl Failure for Error {
             Self::Missing { .. } => {
                 Some("the archive may hold only some platforms of the image; name one that it has".into())
             }
+            Self::Terminal { .. } => Some("name a file, or send it on with a pipe".into()),
             Self::Oci { source, .. } => source.hint(),
             _ => None,
         }

@@ -4,8 +4,9 @@
 //! When it succeeds it calls [`Undo::forget`]. When it fails, or is dropped half way because the user pressed Ctrl-C, the
 //! steps go to the [`Debts`] of the context, and whoever waited for the operation settles them before it returns.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -24,27 +25,42 @@ struct Job {
 
 /// What is still to be taken back.
 #[derive(Clone, Default)]
-pub struct Debts(Arc<Mutex<Vec<Job>>>);
+pub struct Debts(Arc<Mutex<VecDeque<Job>>>);
 
 impl Debts {
-    fn take(&self) -> Vec<Job> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Option<Job> {
+        self.jobs().pop_front()
     }
 
     /// Takes back everything, the newest first, and what that leaves to be taken back. What is not done within ten seconds
-    /// stays, and is named in a warning.
+    /// stays, and is named in a warning. What is under way when this is dropped is owed as before.
     pub async fn settle(&self) {
         let end = Instant::now() + PATIENCE;
-        loop {
-            let jobs = self.take();
-            if jobs.is_empty() {
-                return;
+        while let Some(job) = self.next() {
+            let mut current = Current { debts: self, job: Some(job) };
+            let Some(Job { what, back }) = &mut current.job else { return };
+            if tokio::time::timeout_at(end, back).await.is_err() {
+                tracing::warn!("{what} is left behind: it was not taken back within {} s", PATIENCE.as_secs());
             }
-            for Job { what, back } in jobs {
-                if tokio::time::timeout_at(end, back).await.is_err() {
-                    tracing::warn!("{what} is left behind: it was not taken back within {} s", PATIENCE.as_secs());
-                }
-            }
+            current.job = None;
+        }
+    }
+}
+
+/// The step that is under way. It goes back to the others when nobody waits for its end any more.
+struct Current<'a> {
+    debts: &'a Debts,
+    job: Option<Job>,
+}
+
+impl Drop for Current<'_> {
+    fn drop(&mut self) {
+        if let Some(job) = self.job.take() {
+            self.debts.jobs().push_front(job);
         }
     }
 }
@@ -106,8 +122,7 @@ impl Undo {
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        let mut debts = self.debts.0.lock().unwrap_or_else(PoisonError::into_inner);
-        debts.extend(self.jobs.drain(..).rev());
+        self.debts.jobs().extend(self.jobs.drain(..).rev());
     }
 }
 
@@ -153,6 +168,24 @@ mod tests {
             debts.settle().await;
             assert_eq!(*back.lock().unwrap(), taken_back);
         }
+    }
+
+    #[tokio::test]
+    async fn a_step_that_nobody_waits_for_is_still_owed() {
+        let debts = Debts::default();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (go, wait) = oneshot::channel::<()>();
+        let mut undo = Undo::new(&debts);
+        for name in ["later", "now"] {
+            let seen = seen.clone();
+            undo.push(name, async move { seen.lock().unwrap().push(name) });
+        }
+        undo.push("waits", async move { drop(wait.await) });
+        drop(undo);
+        assert!(tokio::time::timeout(Duration::from_millis(1), debts.settle()).await.is_err());
+        go.send(()).unwrap();
+        debts.settle().await;
+        assert_eq!(*seen.lock().unwrap(), ["now", "later"]);
     }
 
     /// Keeps what is warned of.

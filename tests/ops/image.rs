@@ -1,8 +1,16 @@
 //! Images: pulled and pushed by us, looked at and run by ctr and skopeo.
 
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::Path;
+
+use ctrsh::grant::{Access, Allow};
 use ctrsh::kind::{Failure, Kind as Failed};
-use ctrsh::oci::{Matcher, Reference};
-use ctrsh::ops::image::{Arrival, Label, Mount, MountOptions, Pull, Push, PushOptions, Unmount, get, list};
+use ctrsh::oci::{Digest, Matcher, Reference};
+use ctrsh::ops::image::{
+    Arrival, Install, InstallOptions, Label, Mount, MountOptions, Pull, Push, PushOptions, Unmount, get, list,
+};
 use libtest_mimic::Trial;
 
 use super::stage::Stage;
@@ -26,6 +34,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
             env,
             expiring,
         ),
+        trial("ops::image::what is installed is what ctr installs, and all or nothing", env, installed),
         trial("ops::image::labels are set or replaced", env, labelled),
         trial("ops::image::mistakes are named", env, mistakes),
     ]
@@ -285,6 +294,70 @@ fn expiring(env: &Env) {
     std::fs::write(&target, "a file").unwrap();
     mount().unwrap_err();
     assert_eq!(stage.leftovers(), before);
+}
+
+/// Lists what is installed below a folder: owner, mode, where a link leads, and what is in a file.
+fn programs(folder: &Path) -> BTreeMap<String, (u32, u32, u32, String)> {
+    let mut seen = BTreeMap::new();
+    for below in ["bin", "lib"] {
+        for entry in fs::read_dir(folder.join(below)).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let about = path.symlink_metadata().unwrap();
+            if about.is_dir() {
+                continue;
+            }
+            let text = match about.is_symlink() {
+                true => fs::read_link(&path).unwrap().display().to_string(),
+                false => Digest::sha256(&fs::read(&path).unwrap()).to_string(),
+            };
+            let name = path.strip_prefix(folder).unwrap().display().to_string();
+            seen.insert(name, (about.uid(), about.gid(), about.mode(), text));
+        }
+    }
+    seen
+}
+
+fn installed(env: &Env) {
+    let stage = Stage::of(env, "images", Kind::ThreeLayers);
+    let root = stage.folder.join("root");
+    for folder in ["bin/below", "lib"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    for (file, mode) in [("bin/tool", 0o4755), ("bin/plain", 0o640), ("bin/below/no", 0o755), ("lib/it.so", 0o644)] {
+        fs::write(root.join(file), file).unwrap();
+        lchown(root.join(file), Some(5), Some(6)).unwrap();
+        fs::set_permissions(root.join(file), Permissions::from_mode(mode)).unwrap();
+    }
+    symlink("/nowhere/else", root.join("bin/away")).unwrap();
+    fs::hard_link(root.join("bin/tool"), root.join("bin/same")).unwrap();
+    stage.value(&format!("from_rootfs({:?}, \"example.test/tools:1\").name", root.display().to_string()));
+    for (image, libs) in [("example.test/tools:1", true), ("example.test/tools:1", false), (super::stage::IMAGE, true)]
+    {
+        let (theirs, ours) = (env.new_folder("install"), env.new_folder("install"));
+        let flags = ["install", "--path", theirs.to_str().unwrap()];
+        stage.ctr(&[&flags[..], if libs { &["--libs"] } else { &[] }, &[image]].concat());
+        let options = |replace: bool| InstallOptions { path: Some(ours.clone()), libs, replace, ..Default::default() };
+        let files = stage.run(Install::new(image, options(false))).unwrap();
+        let seen = programs(&ours);
+        assert_eq!(seen, programs(&theirs), "{image}");
+        assert_eq!(files, seen.keys().map(|name| ours.join(name)).collect::<Vec<_>>());
+        // A second time nothing is touched, or all of it is put there again.
+        fs::remove_file(&files[0]).unwrap();
+        let error = stage.run(Install::new(image, options(false))).unwrap_err();
+        assert!(error.kind() == Failed::Conflict && error.hint().unwrap().contains("replace"), "{error}");
+        assert_eq!(programs(&ours).len(), seen.len() - 1);
+        stage.run(Install::new(image, options(true))).unwrap();
+        assert_eq!(programs(&ours), seen);
+        let names: Vec<_> = fs::read_dir(&ours).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(names.iter().all(|name| name == "bin" || name == "lib"), "{names:?}");
+    }
+    // The daemon's own folder.
+    let files = stage.run(Install::new("example.test/tools:1", InstallOptions::default())).unwrap();
+    assert_eq!(files[0], env.sandbox_folder().join("opt/bin/away"));
+    // A read-only script may not.
+    let reading = stage.allowing(Allow::of(&[Access::Read]));
+    let error = stage.run_in(&reading, Install::new("example.test/tools:1", InstallOptions::default())).unwrap_err();
+    assert_eq!(error.kind(), Failed::Denied, "{error}");
 }
 
 fn labelled(env: &Env) {

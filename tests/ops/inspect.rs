@@ -1,7 +1,10 @@
 //! What an image is made of, as a value and as a tree.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use ctrsh::containerd::Labels;
+use ctrsh::oci::{Descriptor, Digest, MediaType};
 use ctrsh::script::{Output, Sink};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -11,9 +14,12 @@ use super::stage::{IMAGE, Stage};
 use crate::harness::image::{foreign, host};
 use crate::harness::{Env, Kind, trial};
 
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
 pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
         trial("ops::inspect::an index shows all platforms, and what of them is here", env, index),
+        trial("ops::inspect::indexes that list one another are not followed for ever", env, bomb),
         trial("ops::inspect::trees are drawn for people and whole for programs", env, trees),
     ]
 }
@@ -85,6 +91,26 @@ fn index(env: &Env) {
     assert_eq!(json["present"], json["total"]);
     assert_eq!(json["manifests"][1]["unpacked"], false);
     assert_eq!(json["manifests"][2]["layers"][0]["media_type"], "application/vnd.in-toto+json");
+}
+
+/// Three indexes of a few kilobytes that come to 15,625 manifests.
+fn bomb(env: &Env) {
+    let stage = Stage::empty(env, "inspect");
+    env.block_on(async {
+        let client = stage.ctx.client().await.unwrap();
+        let lease = client.leases().create(Duration::from_secs(600), &Labels::new()).await.unwrap();
+        let client = client.with_lease(&lease.id).unwrap();
+        let mut below = Descriptor::new(MediaType::OciManifest, Digest::sha256(b"not here"), 8);
+        for _ in 0..3 {
+            let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": vec![&below; 25] });
+            let bytes = serde_json::to_vec(&index).unwrap();
+            below = Descriptor::new(MediaType::parse(INDEX), Digest::sha256(&bytes), bytes.len() as u64);
+            client.content().put(&below, bytes.into(), &Labels::new()).await.unwrap();
+        }
+        client.images().create(IMAGE, &below, &Labels::new()).await.unwrap();
+    });
+    let report = stage.script(&format!("image(\"{IMAGE}\").inspect()")).unwrap_err();
+    assert!(report.error.message.contains("more than 10000 pieces"), "{report:?}");
 }
 
 fn trees(env: &Env) {

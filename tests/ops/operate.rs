@@ -10,8 +10,9 @@ use ctrsh::kind::{Failure, Kind as Failed};
 use ctrsh::oci::spec::{ConsoleSize, Limits, SpecOptions};
 use ctrsh::ops::container::{
     Attached, Create, CreateOptions, Delete, Exec, ExecDetached, ExecOptions, Kill, NetworkOptions, Restart, Run,
-    RunOptions, Start, StartOptions, Update, addresses, attach, get, named_devices, wait,
+    RunOptions, Start, StartOptions, Stop, Update, addresses, attach, get, named_devices, wait,
 };
+use ctrsh::ops::execute;
 use ctrsh::ops::task::{Checkpoint, metrics};
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -137,6 +138,20 @@ fn user_namespace(env: &Env) {
     let before = stage.leftovers();
     let mut options = command(&["sleep", "600"]);
     maps(&mut options.spec);
+    // Given up half way, it leaves no mount.
+    for millis in [1, 2, 4, 8, 16, 32] {
+        let id = env.fresh("operate");
+        env.block_on(async {
+            let create = execute(&stage.ctx, Create::new(&id, IMAGE, options.clone()));
+            let done = tokio::time::timeout(Duration::from_millis(millis), create).await;
+            stage.ctx.settle().await;
+            if done.is_ok_and(|made| made.is_ok()) {
+                execute(&stage.ctx, Delete::new(&id, false, false)).await.unwrap();
+            }
+        });
+        let left = fs::read_dir(stage.folder.join("tmp")).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "a mount is left after {millis} ms");
+    }
     let id = start(&stage, options.clone());
     let seen = exec(&stage, &id, "cat /proc/self/uid_map; id -u; stat -c %u:%g /bin/busybox; touch /made");
     let lines: Vec<Vec<&str>> = seen.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -254,6 +269,22 @@ fn cni(env: &Env) {
     stage.run(Start::new(&id, StartOptions::default())).unwrap();
     assert_eq!((given(), reserved()), (first.clone(), 1));
     assert!(exec(&stage, &id, "ip -4 addr").contains(&first[0]));
+    // A ctrsh that was killed before the record had the addresses: the namespace is made anew.
+    stage.run(Stop::new(&id, None, Some(Duration::ZERO))).unwrap();
+    env.block_on(async {
+        let container = get(&stage.ctx, &id).await.unwrap();
+        let mut network = container.extensions["ctrsh.network"].clone();
+        let mut kept: Value = serde_json::from_slice(&network.value).unwrap();
+        assert!(!kept["network"]["result"].take().is_null(), "{kept}");
+        network.value = kept.to_string().into();
+        let client = stage.ctx.client().await.unwrap();
+        client.containers().set_extension(&id, "ctrsh.network", &network).await.unwrap();
+    });
+    assert_eq!((given(), netns.exists()), (vec![], true));
+    stage.run(Start::new(&id, StartOptions::default())).unwrap();
+    let again = given();
+    assert_eq!((again.len(), reserved()), (1, 1));
+    assert!(exec(&stage, &id, "ip -4 addr").contains(&again[0]));
     stage.run(Delete::new(&id, true, false)).unwrap();
     assert!(!netns.exists());
     assert_eq!(reserved(), 0);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::snapshot::several are deleted in order, and what stands against it is told at once", env, deleted),
         trial("ops::snapshot::an image is unpacked by name and by digest", env, unpacked),
         trial("ops::snapshot::what is mounted can be written, and a failure leaves nothing", env, mounted),
+        trial("ops::snapshot::more layers than a page names are mounted", env, deep),
         trial("ops::snapshot::a preparation that is dropped leaves nothing that it made", env, dropped),
         trial("ops::snapshot::mistakes are named", env, mistakes),
     ]
@@ -62,6 +64,12 @@ fn prepare(stage: &Stage, key: &str, parent: Option<&str>) {
 fn collect(stage: &Stage) {
     stage.ctr(&["leases", "create", "--id", "collect"]);
     stage.ctr(&["leases", "delete", "--sync", "collect"]);
+}
+
+/// Looks at what ctr leaves to the collector, again when that comes first: it runs for others of the daemon too.
+fn until_seen<T>(mut look: impl FnMut() -> T) -> T {
+    let seen = (0..5).find_map(|_| catch_unwind(AssertUnwindSafe(&mut look)).ok());
+    seen.unwrap_or_else(look)
 }
 
 /// Returns what ctr says of a snapshot, with times replaced.
@@ -104,10 +112,12 @@ fn made(env: &Env) {
     // The one difference: ctr's view is the collector's.
     let view = View::new("look", Some("done".into()), options(&ours));
     ours.run(view).unwrap();
-    ctr(&theirs, &["view", "look", "done"]);
+    let theirs_seen = until_seen(|| {
+        ctr(&theirs, &["view", "look", "done"]);
+        about(&theirs, "look")
+    });
     let mut seen = about(&ours, "look");
     assert_eq!(seen["Labels"], serde_json::json!({ "containerd.io/gc.root": "now" }));
-    let theirs_seen = about(&theirs, "look");
     seen["Labels"] = theirs_seen["Labels"].clone();
     assert_eq!(seen, theirs_seen);
     // Each can be read by the other.
@@ -234,11 +244,14 @@ fn diff(env: &Env) {
     // ctr writes the bytes too, which are none for a text.
     let theirs = ["diff", "--keep", "--label", "made.by=ctr", "work"];
     let arguments = [&["-n", &stage.namespace, "snapshots", "--snapshotter", &stage.snapshotter], &theirs[..]].concat();
-    env.ctr(&arguments).expect_status(0);
-    let theirs = blob(&stage, "made.by=ctr").unwrap();
-    stage.ctr(&["content", "label", theirs.split_whitespace().next().unwrap(), "containerd.io/gc.root="]);
-    let ours = stage.run(Diff::new(None, "work", settings(&stage))).unwrap();
-    assert!(theirs.starts_with(ours.digest.as_str()), "{theirs}");
+    let ours = until_seen(|| {
+        env.ctr(&arguments).expect_status(0);
+        let theirs = blob(&stage, "made.by=ctr").unwrap();
+        stage.ctr(&["content", "rm", theirs.split_whitespace().next().unwrap()]);
+        let ours = stage.run(Diff::new(None, "work", settings(&stage))).unwrap();
+        assert!(theirs.starts_with(ours.digest.as_str()), "{theirs}");
+        ours
+    });
     let line = blob(&stage, ours.digest.as_str()).unwrap();
     assert!(line.contains("containerd.io/gc.root") && line.contains("containerd.io/uncompressed"), "{line}");
     assert_eq!(stage.leftovers(), before);
@@ -386,6 +399,34 @@ fn mounted(env: &Env) {
     let file = stage.folder.join("file");
     fs::write(&file, "").unwrap();
     stage.run(Prepare::new("work", Some(base), at(&file))).unwrap_err();
+    assert_eq!(stage.leftovers(), before);
+}
+
+fn deep(env: &Env) {
+    let stage = Stage::empty(env, "snapshots");
+    let before = stage.leftovers();
+    let folder = stage.folder.join("deep");
+    let at = || PrepareOptions { target: Some(folder.clone()), ..options(&stage) };
+    let name = |layer: usize| format!("layer-{layer}");
+    for layer in 0..100_usize {
+        let edge = layer == 0 || layer == 99;
+        let parent = layer.checked_sub(1).map(name);
+        stage.run(Prepare::new("work", parent, if edge { at() } else { options(&stage) })).unwrap();
+        if edge {
+            fs::write(folder.join(name(layer)), "x").unwrap();
+            stage.run(Unmount::new(folder.clone(), true, Some(stage.snapshotter.clone()))).unwrap();
+        }
+        stage.run(Commit::new(&name(layer), "work", Labels::new(), Some(stage.snapshotter.clone()))).unwrap();
+    }
+    stage.run(View::new("look", Some(name(99)), at())).unwrap();
+    let found = env.block_on(mounts(&stage.ctx, &stage.snapshotter, "look")).unwrap();
+    assert!(found[0].options.join(",").len() > 4096, "they fit a page: {found:?}");
+    let mut seen: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    seen.sort();
+    assert_eq!(seen, ["layer-0", "layer-99"]);
+    stage.run(Unmount::new(folder, true, Some(stage.snapshotter.clone()))).unwrap();
+    let all: Vec<String> = (0..100).map(name).chain(["look".to_owned()]).collect();
+    delete(&stage, &all.iter().map(String::as_str).collect::<Vec<_>>(), false).unwrap();
     assert_eq!(stage.leftovers(), before);
 }
 

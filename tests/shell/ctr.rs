@@ -1,5 +1,7 @@
 //! Lines of ctr at the prompt.
 
+use std::process::Stdio;
+
 use libtest_mimic::Trial;
 
 use super::terminal::{Terminal, at_home, use_shell};
@@ -9,6 +11,7 @@ use crate::ops::stage::{IMAGE, Stage};
 pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
         trial("shell::ctr::a_line_at_the_prompt", env, a_line_at_the_prompt),
+        trial("shell::ctr::archives go through pipes", env, archives_go_through_pipes),
         trial("shell::ctr::a_container_with_a_terminal", env, a_container_with_a_terminal),
     ]
 }
@@ -39,6 +42,27 @@ fn a_line_at_the_prompt(env: &Env) {
     assert_eq!(terminal.leave(), 0);
     let history = std::fs::read_to_string(home.join(".local/state/ctrsh/history")).unwrap();
     assert!(history.contains(":ctr images pul box") && !history.contains("hunter2"), "{history}");
+}
+
+fn archives_go_through_pipes(env: &Env) {
+    let (from, to) = (Stage::new(env, "shell"), Stage::empty(env, "shell"));
+    let line = |stage: &Stage, words: &[&str]| {
+        let mut command = env.ctrsh_command();
+        command.args(["-n", &stage.namespace, "--snapshotter", &stage.snapshotter, "ctr"]).args(words);
+        command
+    };
+    let mut export = line(&from, &["images", "export", "-", IMAGE]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut import = line(&to, &["images", "import", "-"]);
+    import.stdin(export.stdout.take().unwrap());
+    let import = import.output().unwrap();
+    assert!(import.status.success(), "{}", String::from_utf8_lossy(&import.stderr));
+    assert!(export.wait().unwrap().success());
+    let digest = |stage: &Stage| stage.value(&format!("image({IMAGE:?}).digest"));
+    assert_eq!(digest(&from), digest(&to));
+    // No terminal gets the bytes.
+    let terminal = Terminal::run(&line(&from, &["images", "export", "-", IMAGE]));
+    terminal.wait_for("is a terminal");
+    assert_eq!(terminal.leave(), 1);
 }
 
 fn a_container_with_a_terminal(env: &Env) {

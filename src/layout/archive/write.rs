@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, IsTerminal as _, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,6 +102,9 @@ impl ArchiveWriter {
             if fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
                 let stream = File::options().write(true).open(&target);
                 let stream = stream.map_err(|error| Error::io("open", &target, error))?;
+                if stream.is_terminal() {
+                    return Err(Error::Terminal { path: name.to_string() });
+                }
                 return Self::spooled(name, Output::Stream(Box::new(stream)), options);
             }
             if options.compression != Compression::None {

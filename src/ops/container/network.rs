@@ -87,15 +87,19 @@ pub fn addresses(container: &Container) -> Vec<String> {
 /// When the namespace cannot be made, or what a plugin said.
 pub(super) async fn ensure(client: &Client, container: &Container, undo: &mut Undo) -> Result<()> {
     let Some(mut kept) = Kept::of(container) else { return Ok(()) };
-    if is_made(&kept.netns) {
+    let (is_made, is_connected) = (is_made(&kept.netns), kept.network.result.is_some());
+    if is_made && is_connected {
         return Ok(());
     }
     undo.push(format!("the network of container {}", container.id), take_back(kept.clone()));
-    if kept.network.result.is_some() {
-        // The machine was started anew: plugins that keep books believe that it is connected.
+    if is_made || is_connected {
+        // The machine was started anew, or ctrsh was killed between the two: plugins that keep books may believe that it is
+        // connected.
         if let Err(error) = kept.network.remove(kept.whom()).await {
-            tracing::warn!(id = %container.id, %error, "the network of before the reboot was not taken away");
+            tracing::warn!(id = %container.id, %error, "the network of before was not taken away");
         }
+        unmake(&kept.netns).map_err(|source| failed("remove network namespace", &kept.netns, source))?;
+        kept.network.result = None;
     }
     let path = kept.netns.clone();
     let made = tokio::task::spawn_blocking(move || make(&path)).await.unwrap_or_else(|e| Err(io::Error::other(e)));

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, openat, statat};
 use rustix::mount::{UnmountFlags, unmount};
+use tokio_util::sync::CancellationToken;
 
 use crate::containerd::Labels;
 use crate::containerd::snapshots::{Mount, Snapshots};
@@ -87,9 +88,13 @@ pub(super) async fn remapped(
     });
     let (users, groups) = (maps.users.to_vec(), maps.groups.to_vec());
     let temp_dir = ctx.settings().temp_dir.clone();
-    let shifted =
-        tokio::task::spawn_blocking(move || shift(&mounts, &temp_dir, Maps { users: &users, groups: &groups }));
-    shifted.await.map_err(|_| Error::Cancelled)??;
+    let cancel = ctx.grant().cancel().clone();
+    let shifting = tokio::task::spawn_blocking(move || {
+        shift(&mounts, &temp_dir, &Shift { maps: Maps { users: &users, groups: &groups }, cancel: &cancel })
+    });
+    // A thread is not ended by dropping what waits for it: the snapshot is unmounted before it is taken back.
+    let step = async { shifting.await.unwrap_or(Err(Error::Cancelled)) };
+    undo.step(format!("the files of snapshot {key}"), step, async {}).await??;
     match snapshots.commit(&name, &key, &Labels::new()).await {
         // Another one made it meanwhile; this one is taken back.
         Err(error) if error.is_already_exists() => return Ok(name),
@@ -130,7 +135,13 @@ impl Drop for Mounted {
     }
 }
 
-fn shift(mounts: &[Mount], temp_dir: &Path, maps: Maps<'_>) -> Result<()> {
+/// What is done to files.
+struct Shift<'a> {
+    maps: Maps<'a>,
+    cancel: &'a CancellationToken,
+}
+
+fn shift(mounts: &[Mount], temp_dir: &Path, how: &Shift<'_>) -> Result<()> {
     let mounted = Mounted::new(mounts, temp_dir)?;
     let failed = |source: io::Error| Error::File {
         attempted: "change the owners in",
@@ -139,12 +150,12 @@ fn shift(mounts: &[Mount], temp_dir: &Path, maps: Maps<'_>) -> Result<()> {
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = openat(CWD, mounted.path(), flags, Mode::empty()).map_err(|error| failed(error.into()))?;
-    chown(&root, Path::new("."), maps).map_err(failed)?;
-    walk(&root, maps, DEPTH).map_err(failed)
+    chown(&root, Path::new("."), how).map_err(failed)?;
+    walk(&root, how, DEPTH).map_err(failed)
 }
 
 /// Changes the owners of all that is in a folder, following no link.
-fn walk(folder: &OwnedFd, maps: Maps<'_>, depth: usize) -> io::Result<()> {
+fn walk(folder: &OwnedFd, how: &Shift<'_>, depth: usize) -> io::Result<()> {
     if depth == 0 {
         return Err(io::Error::other("its folders nest too deep"));
     }
@@ -152,17 +163,21 @@ fn walk(folder: &OwnedFd, maps: Maps<'_>, depth: usize) -> io::Result<()> {
         .map(|entry| Ok(OsString::from_vec(entry?.file_name().to_bytes().to_vec())))
         .collect::<io::Result<_>>()?;
     for name in names.iter().filter(|name| *name != "." && *name != "..") {
-        let kind = chown(folder, Path::new(name), maps)?;
+        let kind = chown(folder, Path::new(name), how)?;
         if kind == FileType::Directory {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let below = openat(folder, name.as_os_str(), flags, Mode::empty())?;
-            walk(&below, maps, depth - 1)?;
+            walk(&below, how, depth - 1)?;
         }
     }
     Ok(())
 }
 
-fn chown(folder: impl AsFd, name: &Path, maps: Maps<'_>) -> io::Result<FileType> {
+fn chown(folder: impl AsFd, name: &Path, how: &Shift<'_>) -> io::Result<FileType> {
+    let Shift { maps, cancel } = how;
+    if cancel.is_cancelled() {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
     let found = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let mapped = |maps: &[IdMap], what: &str, id: u32| {
         maps.iter()

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::file::{Target, resolve};
 use super::read::MAX_READ;
 use crate::oci::{Descriptor, Digest, MediaType, Reference};
+use crate::ops::file::{Target, resolve};
 use crate::ops::{Context, Error, Operation, Plan, Result, registry as ops_registry};
 use crate::registry::{Options, Repository};
 
@@ -92,7 +92,7 @@ impl Operation for FetchBlobs {
 
     async fn apply(self, ctx: &Context) -> Result<u64> {
         let repository = repository(ctx, &self.reference, &self.options);
-        let mut target = Target::create(resolve(ctx, &self.path)).await?;
+        let mut target = Target::create(&resolve(ctx, &self.path)).await?;
         for (digest, size) in self.digests.iter().zip(&self.sizes) {
             let blob = Descriptor::new(octets(), digest.clone(), *size);
             let reader = repository.open_blob(&blob, 0).await?;

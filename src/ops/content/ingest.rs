@@ -8,10 +8,11 @@ use bytes::Bytes;
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use super::{ROOT, exists, file, info};
+use super::{ROOT, exists, info};
 use crate::containerd::content::{self, Info};
 use crate::containerd::{Client, Labels};
 use crate::oci::{self, Algorithm, Digest, Hasher};
+use crate::ops::file::resolve;
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Error, Operation, Plan, Result, lease};
 
@@ -62,7 +63,7 @@ impl Ingest {
     /// Keeps what comes through a pipe in a file, as it is read twice: measured, and sent.
     async fn spool(&mut self, ctx: &Context) -> Result<()> {
         let Source::File(path) = &self.source else { return Ok(()) };
-        let path = file::resolve(ctx, path);
+        let path = resolve(ctx, path);
         ctx.check_path("reading it", &path)?;
         let kind = tokio::fs::metadata(&path).await.map_err(fail(&path))?.file_type();
         if !kind.is_fifo() || self.spooled.is_some() {
@@ -80,7 +81,7 @@ impl Ingest {
 
     /// Opens the file at an offset.
     async fn open(&self, ctx: &Context, path: &Path, offset: u64) -> Result<(PathBuf, tokio::fs::File)> {
-        let path = file::resolve(ctx, path);
+        let path = resolve(ctx, path);
         ctx.check_path("reading it", &path)?;
         let mut open = match &self.spooled {
             Some(spooled) => tokio::fs::File::from_std(spooled.reopen().map_err(fail(&path))?),

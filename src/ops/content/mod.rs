@@ -2,7 +2,6 @@
 
 mod delete;
 mod fetch;
-mod file;
 mod ingest;
 mod ingests;
 mod label;

@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 
-use super::file::{Target, resolve};
 use super::info;
 use crate::containerd::content::Info;
 use crate::oci::Digest;
+use crate::ops::file::{Target, resolve};
 use crate::ops::{Context, Error, Operation, Plan, Result};
 
 /// The most bytes that are read into memory, as many as a script's strings may have.
@@ -81,7 +81,7 @@ impl Operation for Save {
 
     async fn apply(self, ctx: &Context) -> Result<u64> {
         let size = self.found.map_or(0, |found| found.size);
-        let mut target = Target::create(resolve(ctx, &self.path)).await?;
+        let mut target = Target::create(&resolve(ctx, &self.path)).await?;
         let stream = ctx.client().await?.content().open_to_read(&self.digest, 0).await?;
         target.take(&self.digest, size, stream).await?;
         target.finish().await?;

@@ -1,12 +1,12 @@
 //! Local files and processes, as far as a script may touch them.
 
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::grant::Access;
+use crate::ops::file::{Target, resolve};
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result, Seen};
 
 /// The longest file that is read into a string: as long as a script's strings may be.
@@ -20,10 +20,6 @@ const FILES: &str = "files";
 /// What a dry run would have written.
 #[derive(Debug, Clone)]
 struct Written(String);
-
-fn resolve(ctx: &Context, path: &str) -> PathBuf {
-    ctx.settings().working_dir.join(path)
-}
 
 /// Reads a text file.
 ///
@@ -79,20 +75,9 @@ impl Operation for Write {
 
     async fn apply(self, ctx: &Context) -> Result<()> {
         let file = resolve(ctx, &self.path);
-        let fail = |source| Error::File { attempted: "write", path: self.path.clone(), source };
-        let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
-        // Beside the target, so that the rename cannot cross file systems.
-        let temporary = tokio::task::spawn_blocking(move || tempfile::NamedTempFile::new_in(folder))
-            .await
-            .map_err(|error| fail(std::io::Error::other(error)))?
-            .map_err(fail)?;
-        let mut open = tokio::fs::File::from_std(temporary.reopen().map_err(fail)?);
-        open.write_all(self.text.as_bytes()).await.map_err(fail)?;
-        // A sync alone keeps quiet about a write that failed.
-        open.flush().await.map_err(fail)?;
-        open.sync_all().await.map_err(fail)?;
-        temporary.persist(&file).map_err(|error| fail(error.error))?;
-        Ok(())
+        let mut target = Target::create(&file).await?;
+        target.write(self.text.as_bytes()).await?;
+        target.finish().await
     }
 }
 

@@ -1,5 +1,7 @@
 //! `inspect`, `config`, `manifest`, `history`, `chain_id`: what an image says of itself.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
@@ -14,6 +16,9 @@ use crate::ops::{Context, Error, Result};
 
 /// How many blobs of a document are looked up at the same time.
 const PARALLEL: usize = 8;
+/// How many pieces of content an image may be made of. Documents of a few kilobytes that list each other over and over would
+/// otherwise come to millions.
+const MAX_NODES: usize = 10_000;
 
 /// Reads the manifest or index that an image's record points to, as it is written.
 ///
@@ -156,8 +161,12 @@ impl Node {
 /// When a document is here and cannot be used, or there is no connection.
 pub async fn inspect(ctx: &Context, image: &Image, options: &InspectOptions) -> Result<Node> {
     let client = ctx.client().await?;
-    let look =
-        Look { snapshots: client.snapshots(&options.snapshotter), client: client.clone(), content: options.content };
+    let look = Look {
+        snapshots: client.snapshots(&options.snapshotter),
+        client: client.clone(),
+        content: options.content,
+        nodes: AtomicUsize::new(0),
+    };
     look.node(image.target.clone(), 0).await
 }
 
@@ -165,11 +174,22 @@ struct Look {
     client: Client,
     snapshots: Snapshots,
     content: bool,
+    /// How many pieces were looked at.
+    nodes: AtomicUsize,
 }
 
 impl Look {
+    fn count(&self, descriptor: &Descriptor) -> Result<()> {
+        if self.nodes.fetch_add(1, Ordering::Relaxed) < MAX_NODES {
+            return Ok(());
+        }
+        let reason = format!("the image lists more than {MAX_NODES} pieces of content");
+        Err(OciError::Document { what: "manifest", digest: descriptor.digest.to_string(), reason }.into())
+    }
+
     fn node(&self, descriptor: Descriptor, depth: usize) -> BoxFuture<'_, Result<Node>> {
         Box::pin(async move {
+            self.count(&descriptor)?;
             if depth > MAX_DEPTH {
                 let reason = format!("indexes nest more than {MAX_DEPTH} deep");
                 let digest = descriptor.digest.to_string();
@@ -237,6 +257,7 @@ impl Look {
     }
 
     async fn blob(&self, descriptor: Descriptor, kind: NodeKind) -> Result<Node> {
+        self.count(&descriptor)?;
         let here = match self.client.content().info(&descriptor.digest).await {
             Ok(_) => true,
             Err(error) if error.is_not_found() => false,

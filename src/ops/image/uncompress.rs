@@ -20,7 +20,7 @@ use crate::ops::{Error, Result};
 /// A layer's diff id, once it was verified.
 const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 /// The most that a layer may unfold to: 256 GiB, as for archives.
-const MAX_UNPACKED: u64 = 256 << 30;
+pub(super) const MAX_UNPACKED: u64 = 256 << 30;
 /// How much is decompressed at a time, and how many of these wait to be written.
 const CHUNK: usize = 256 << 10;
 const WAITING: usize = 4;

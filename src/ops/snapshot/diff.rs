@@ -1,20 +1,18 @@
 //! `snapshots::diff`: what changed from one snapshot to another, as a layer.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt;
-use tokio::io::AsyncWriteExt;
 
 use super::{KEEP, Wanted, get, make, mounts};
 use crate::containerd::snapshots::{Kind, Mount};
 use crate::containerd::{Client, Labels};
 use crate::grant::Access;
-use crate::oci::{Descriptor, Digest, Error as OciError, Hasher, MediaType};
+use crate::oci::{Descriptor, Digest, MediaType};
+use crate::ops::file::Target;
 use crate::ops::lease::Leased;
 use crate::ops::undo::Undo;
-use crate::ops::{Context, Error, Operation, Plan, Result, image};
+use crate::ops::{Context, Operation, Plan, Result, image};
 
 /// What a diff may be told.
 #[derive(Debug, Clone)]
@@ -155,31 +153,8 @@ impl Packing<'_> {
 
 /// Writes a blob to a file, which appears when it is whole.
 async fn write(client: &Client, blob: &Descriptor, path: &Path) -> Result<()> {
-    let fail = |source| Error::File { attempted: "write", path: path.display().to_string(), source };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
-    // Beside the target, so that the rename cannot cross filesystems.
-    let temporary = tokio::task::spawn_blocking(move || {
-        let mode = std::fs::Permissions::from_mode(0o644);
-        tempfile::Builder::new().prefix(".ctrsh-").permissions(mode).tempfile_in(folder)
-    });
-    let temporary = temporary.await.map_err(|error| fail(std::io::Error::other(error)))?.map_err(fail)?;
-    let mut file = tokio::fs::File::from_std(temporary.reopen().map_err(fail)?);
-    let mut hasher = Hasher::new(blob.digest.algorithm());
-    let mut bytes = client.content().open_to_read(&blob.digest, 0).await?;
-    while let Some(part) = bytes.try_next().await? {
-        hasher.update(&part);
-        file.write_all(&part).await.map_err(fail)?;
-    }
-    let actual = hasher.finish();
-    if actual != blob.digest {
-        let subject = format!("layer for {}", path.display());
-        return Err(
-            OciError::Mismatch { subject, expected: blob.digest.to_string(), actual: actual.to_string() }.into()
-        );
-    }
-    // A sync alone keeps quiet about a write that failed.
-    file.flush().await.map_err(fail)?;
-    file.sync_all().await.map_err(fail)?;
-    temporary.persist(path).map_err(|error| fail(error.error))?;
-    Ok(())
+    let mut target = Target::create(path).await?;
+    let bytes = client.content().open_to_read(&blob.digest, 0).await?;
+    target.take(&blob.digest, blob.size, bytes).await?;
+    target.finish().await
 }

@@ -328,7 +328,9 @@ fn on(call: &Call<'_>, first: Dynamic, second: Option<Dynamic>, third: Option<Dy
     if most == 0 || !gap(EventObject::new(Happening::gap(call.ctx().namespace(), "subscribed", None)), true)? {
         return Ok(seen);
     }
-    let mut tick = on_tick.as_ref().map(|_| Instant::now() + every);
+    // One that is too far away never comes.
+    let next = || Instant::now().checked_add(every);
+    let mut tick = on_tick.as_ref().and_then(|_| next());
     loop {
         if let (Some(due), Some(closure)) = (tick, &on_tick)
             && due <= Instant::now()
@@ -336,7 +338,7 @@ fn on(call: &Call<'_>, first: Dynamic, second: Option<Dynamic>, third: Option<Dy
             if ends(&call.closure(closure, ())?) {
                 return Ok(seen);
             }
-            tick = Some(Instant::now() + every);
+            tick = next();
         }
         if watching.is_over() {
             return Ok(seen);

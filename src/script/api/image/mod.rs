@@ -6,6 +6,7 @@ mod convert;
 mod copied;
 mod copy;
 mod inspect;
+mod install;
 mod migrate;
 mod object;
 mod prune;
@@ -77,6 +78,7 @@ pub(crate) fn register(catalog: &mut Catalog) {
     read::register(catalog);
     change::register(catalog);
     convert::register(catalog);
+    install::register(catalog);
     inspect::register(catalog);
     transfer::register(catalog);
     archive::register(catalog);
