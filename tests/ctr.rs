@@ -18,6 +18,8 @@ use crate::examples::Quiet;
 use crate::harness::env::PATH;
 use crate::harness::output::Output;
 use crate::harness::{Env, pure, trial};
+use crate::ops::stage::{IMAGE, Stage};
+use crate::shell::terminal::Terminal;
 
 /// More programs to hold the table against, separated by colons: the ctr of other generations.
 const OTHERS: &str = "CTRSH_CTRS";
@@ -37,6 +39,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         }),
         trial("ctr::the table has all that ctr has", env, |_| complete()),
         trial("ctr::a line is shown and run", env, shown_and_run),
+        trial("ctr::a line ends as its process does", env, exit_statuses),
         trial("ctr::mistakes", env, mistakes),
         trial("ctr::a password", env, a_password),
     ]
@@ -99,7 +102,7 @@ fn forms() {
         let Ok(Line::Steps(steps)) = translate(&row.line()) else { continue };
         forms += 1;
         for step in &steps.steps {
-            let Step::Script(code) = step else { continue };
+            let (Step::Script(code) | Step::Process(code)) = step else { continue };
             let found = problems(&interpreter, code);
             wrong.extend(found.into_iter().map(|problem| format!("{}: {problem}\n  {code}", row.name())));
         }
@@ -234,6 +237,32 @@ fn shown_and_run(env: &Env) {
     env.ctrsh(&[&["--dry-run", "ctr"][..], &create].concat()).expect_status(0);
     env.ctrsh(&[&["--allow", "read", "ctr"][..], &create].concat()).expect_status(5);
     assert!(!env.ctr(&["namespaces", "ls", "-q"]).ok().contains("ctr-not-made"));
+}
+
+fn exit_statuses(env: &Env) {
+    let stage = Stage::new(env, "ctr");
+    let both = |words: &[&str], wanted: i32| {
+        let of = |program: &str, output: Output| assert_eq!(output.status, wanted, "{program}: {output}");
+        let common = ["-n", stage.namespace.as_str()];
+        of("ctr", env.ctr(&[&common[..], words].concat()));
+        of("ctrsh", env.ctrsh(&[&["--snapshotter", &stage.snapshotter, "ctr"], &common[..], words].concat()));
+    };
+    let flag = format!("--snapshotter={}", stage.snapshotter);
+    both(&["run", "--rm", &flag, IMAGE, "it", "sh", "-c", "exit 3"], 3);
+    stage.ctr(&["run", "-d", "--null-io", &flag, IMAGE, "up", "sleep", "600"]);
+    both(&["tasks", "exec", "--exec-id", "look", "up", "sh", "-c", "exit 4"], 4);
+    both(&["tasks", "exec", "--exec-id", "look", "up", "true"], 0);
+    stage.ctr(&["tasks", "rm", "-f", "up"]);
+    let create = |id: &str, options: &str| stage.value(&format!("create({id:?}, {IMAGE:?}, #{{ {options} }}).id"));
+    create("once", "command: [\"sh\", \"-c\", \"exit 5\"]");
+    both(&["tasks", "start", "once"], 5);
+    // One with a terminal gets this one, as with ctr.
+    create("seen", "tty: true, command: [\"sh\", \"-c\", \"read line; exit $line\"]");
+    let mut command = env.ctrsh_command();
+    command.args(["-n", &stage.namespace, "ctr", "tasks", "start", "seen"]);
+    let mut terminal = Terminal::run(&command);
+    terminal.press("6\r");
+    assert_eq!(terminal.leave(), 6);
 }
 
 fn mistakes(env: &Env) {

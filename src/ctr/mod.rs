@@ -54,6 +54,8 @@ pub struct Steps {
 pub enum Step {
     /// Runs a piece of script.
     Script(String),
+    /// Runs a piece of script whose value tells how a process ended: its exit status, or an object that has it as `code`.
+    Process(String),
     /// Starts a container that was made with a terminal, and gives it the user's.
     Start {
         /// The container.
@@ -102,7 +104,7 @@ impl Step {
             Err(_) => format!(":{name}"),
         };
         match self {
-            Self::Script(code) => code.clone(),
+            Self::Script(code) | Self::Process(code) => code.clone(),
             Self::Start { id } => own("start", &mut std::iter::once(id.as_str())),
             Self::Exec { id, command, .. } => own("exec", &mut std::iter::once(id).chain(command).map(String::as_str)),
         }

@@ -69,7 +69,8 @@ Every command and flag of ctr 1.6, 1.7 and 2.1, and what it is here. This page i
 
 `ctrsh ctr COMMAND …`, and `:ctr COMMAND …` at the prompt, take such a line, show what stands in the second column, and run it;
 `ctrsh ctr --show …` and `:ctr ?…` only show it. Flags stand where ctr takes them. The rules of scripts hold: what a line does
-is asked for with `--allow`, `--dry-run` changes nothing, and the exit status is ctrsh's own.
+is asked for with `--allow`, and `--dry-run` changes nothing. A line that waits for a process (`run`, `tasks exec`, `tasks start`)
+ends with its exit status, any other one with ctrsh's own.
 
 Some things are as ctrsh has them, not as ctr has them. A short name is a full one: `busybox` is
 `docker.io/library/busybox:latest`. What is named and not there is an error, also when ctr passes over it. A list that is not

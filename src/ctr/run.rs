@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::parse::Parsed;
 use super::source::{Map, array, call, text};
-use super::table::{ANY, COMMAND, Command, Flag, Form, Tier, Value, many, one, option, script, switch};
+use super::table::{ANY, COMMAND, Command, Flag, Form, Tier, Value, many, one, option, process, script, switch};
 use super::{Result, Step};
 
 const A: Tier = Tier::A;
@@ -153,7 +153,8 @@ fn run(p: &Parsed) -> Result<Vec<Step>> {
     let mut all = Map::default();
     all.set("id", text(&named.id));
     all.extend(own);
-    script(call("run", &[text(&named.image)], &all))
+    let run = call("run", &[text(&named.image)], &all);
+    if p.has("detach") { script(run) } else { process(run) }
 }
 
 /// The commands.

@@ -321,6 +321,11 @@ pub(super) fn script(code: impl Into<String>) -> Result<Vec<Step>> {
     Ok(vec![Step::Script(code.into())])
 }
 
+/// One step: a piece of script whose value tells how a process ended.
+pub(super) fn process(code: impl Into<String>) -> Result<Vec<Step>> {
+    Ok(vec![Step::Process(code.into())])
+}
+
 /// A list whose names alone are wanted with `--quiet`.
 pub(super) fn listed(parsed: &Parsed, list: &str, item: &str, name: &str) -> Result<Vec<Step>> {
     script(if parsed.has("quiet") {

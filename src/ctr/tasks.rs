@@ -2,7 +2,7 @@
 
 use super::parse::Parsed;
 use super::source::{Map, array, call, one_or_array, sequence, text};
-use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, one, option, script, switch};
+use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, one, option, process, script, switch};
 use super::{Result, Step};
 
 const GROUP: &str = "tasks";
@@ -22,9 +22,15 @@ fn start(p: &Parsed) -> Result<Vec<Step>> {
     let id = p.text(0);
     // Only what goes to a log of its own can be followed.
     if p.has("null-io") || p.value("log-uri").is_some() {
-        return script(sequence(&[start, format!("wait({id})")]));
+        return process(sequence(&[start, format!("wait({id})")]));
     }
-    script(sequence(&[start, format!("logs({id}, #{{ follow: true }})"), format!("wait({id})")]))
+    process(sequence(&[
+        start,
+        format!(
+            "if container({id}).spec.process.terminal == true {{ attach({id}) }} else {{ logs({id}, #{{ follow: true }}); \
+             wait({id}) }}"
+        ),
+    ]))
 }
 
 fn list(p: &Parsed) -> Result<Vec<Step>> {
@@ -48,14 +54,17 @@ fn exec(p: &Parsed) -> Result<Vec<Step>> {
         options.set("tty", "true");
     }
     let arguments = [p.text(0), array(command)];
-    if p.has("detach") || (p.value("log-uri").is_none() && p.value("fifo-dir").is_none()) {
+    if p.has("detach") {
         return script(call("exec", &arguments, &options));
+    }
+    if p.value("log-uri").is_none() && p.value("fifo-dir").is_none() {
+        return process(call("exec", &arguments, &options));
     }
     // What goes elsewhere is not returned, so it is waited for as one that is detached.
     options.set("detach", "true");
     let started = format!("let look = {}", call("exec", &arguments, &options));
     let of_it = |name: &str| format!("{name}({}, #{{ exec_id: look }})", p.text(0));
-    script(sequence(&[started, format!("let code = {}", of_it("wait")), of_it("delete"), "code".into()]))
+    process(sequence(&[started, format!("let code = {}", of_it("wait")), of_it("delete"), "code".into()]))
 }
 
 fn kill(p: &Parsed) -> Result<Vec<Step>> {

@@ -71,7 +71,10 @@ fn lines_are_what_a_user_would_write() {
     is("t kill -s SIGHUP web", "kill(\"web\", \"SIGHUP\")");
     is("t kill --all web", "kill(\"web\", (), #{ all: true })");
     is("t start -d web", "start(\"web\")");
-    is("t start web", "start(\"web\"); logs(\"web\", #{ follow: true }); wait(\"web\")");
+    is(
+        "t start web",
+        "start(\"web\"); if container(\"web\").spec.process.terminal == true { attach(\"web\") } else { logs(\"web\", #{ follow: true }); wait(\"web\") }",
+    );
     is("t metrics --format json web", "print(to_json(metrics(\"web\")))");
     is("ns create shop team=core", "namespaces::create(\"shop\", #{ team: \"core\" })");
     is("ns rm a b", "namespaces::delete(\"a\"); namespaces::delete(\"b\")");

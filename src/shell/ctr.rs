@@ -24,6 +24,11 @@ fn shown(terminal: bool, text: &str) -> String {
     if terminal { escape::text(text).into_owned() } else { text.to_owned() }
 }
 
+/// Returns the exit status of ctrsh that tells another program's, as far as that fits, as ctr's does.
+fn exit_status(code: u64) -> u8 {
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
 impl Shell {
     /// Shows a line of ctr on standard error and runs it; returns the exit status.
     pub fn ctr(&mut self, steps: &Steps) -> u8 {
@@ -54,7 +59,7 @@ impl Shell {
                         }
                         return status::DONE;
                     }
-                    Ok(Parted::Ended(_)) => {}
+                    Ok(Parted::Ended(ended)) => code = exit_status(ended.into()),
                     Err(status) => code = status,
                 },
                 Step::Exec { id, command, exec_id, cwd, user } => {
@@ -64,11 +69,18 @@ impl Shell {
                         user: user.clone(),
                         ..ExecOptions::default()
                     };
-                    code = self.exec_attached(id, command, &options).err().unwrap_or(status::DONE);
+                    code = match self.exec_attached(id, command, &options) {
+                        Ok(Parted::Ended(ended)) => exit_status(ended.into()),
+                        Ok(Parted::Left) => status::DONE,
+                        Err(status) => status,
+                    };
                 }
-                Step::Script(text) => {
+                Step::Script(text) | Step::Process(text) => {
                     let ended = self.run(&Source::input(text.as_str()), Show::Value);
                     if let Some(value) = ended.value {
+                        if let (Step::Process(_), Ok(value)) = (step, self.interpreter.json(&value)) {
+                            code = exit_status(value.as_u64().or_else(|| value["code"].as_u64()).unwrap_or(0));
+                        }
                         self.interpreter.set(lex::LAST, value);
                     }
                     if ended.status != status::DONE || ended.exit {
