@@ -155,8 +155,7 @@ impl Sandboxes {
             timeout_secs: 0,
             sandboxer: sandbox.controller(),
         };
-        self.controller().stop(request).await.map_err(failed("stop sandbox", &sandbox.id))?;
-        Ok(())
+        gone(self.controller().stop(request).await.map_err(failed("stop sandbox", &sandbox.id)))
     }
 
     /// Ends what is left of a stopped sandbox: its shim.
@@ -166,12 +165,7 @@ impl Sandboxes {
     pub async fn shut_down(&self, sandbox: &Sandbox) -> Result<()> {
         let request =
             api::ControllerShutdownRequest { sandbox_id: sandbox.id.clone(), sandboxer: sandbox.controller() };
-        let answer = self.controller().shutdown(request).await.map_err(failed("shut down sandbox", &sandbox.id));
-        match answer {
-            // The shim is asked to end, and may be gone before its answer is.
-            Err(Error::Call { message, .. }) if message.contains("ttrpc: closed") => Ok(()),
-            other => other.map(drop),
-        }
+        gone(self.controller().shutdown(request).await.map_err(failed("shut down sandbox", &sandbox.id)))
     }
 }
 
@@ -182,6 +176,14 @@ fn done<T>(answer: Result<T>) -> Result<()> {
         Err(Error::Call { message, .. }) if message.contains("envelope topic \"sandboxes/") => Ok(()),
         Err(error) => Err(error),
         Ok(_) => Ok(()),
+    }
+}
+
+/// Takes one failure as none: a shim that is asked to end may be gone before its answer is.
+fn gone<T>(answer: Result<T>) -> Result<()> {
+    match answer {
+        Err(Error::Call { message, .. }) if message.contains("ttrpc: closed") => Ok(()),
+        other => other.map(drop),
     }
 }
 

@@ -23,44 +23,50 @@ struct Job {
     back: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-/// What is still to be taken back.
+/// The steps back of one operation, in their order.
+type Steps = VecDeque<Job>;
+
+/// What is still to be taken back, by operation.
 #[derive(Clone, Default)]
-pub struct Debts(Arc<Mutex<VecDeque<Job>>>);
+pub struct Debts(Arc<Mutex<VecDeque<Steps>>>);
 
 impl Debts {
-    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
+    fn owed(&self) -> MutexGuard<'_, VecDeque<Steps>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Option<Job> {
-        self.jobs().pop_front()
+    fn next(&self) -> Option<Current<'_>> {
+        let steps = self.owed().pop_front()?;
+        Some(Current { debts: self, steps })
     }
 
-    /// Takes back everything, the newest first, and what that leaves to be taken back. What is not done within ten seconds
-    /// stays, and is named in a warning. What is under way when this is dropped is owed as before.
+    /// Takes back everything, of each operation the newest first, and what that leaves to be taken back. What is not done
+    /// within ten seconds stays, and is named in a warning. What is under way when this is dropped is owed as before.
+    ///
+    /// Several may settle at once: the steps of one operation are made by one of them, one after the other.
     pub async fn settle(&self) {
         let end = Instant::now() + PATIENCE;
-        while let Some(job) = self.next() {
-            let mut current = Current { debts: self, job: Some(job) };
-            let Some(Job { what, back }) = &mut current.job else { return };
-            if tokio::time::timeout_at(end, back).await.is_err() {
-                tracing::warn!("{what} is left behind: it was not taken back within {} s", PATIENCE.as_secs());
+        while let Some(mut current) = self.next() {
+            while let Some(Job { what, back }) = current.steps.front_mut() {
+                if tokio::time::timeout_at(end, back).await.is_err() {
+                    tracing::warn!("{what} is left behind: it was not taken back within {} s", PATIENCE.as_secs());
+                }
+                current.steps.pop_front();
             }
-            current.job = None;
         }
     }
 }
 
-/// The step that is under way. It goes back to the others when nobody waits for its end any more.
+/// The steps that are under way. Those that are left are owed again when nobody waits for them any more.
 struct Current<'a> {
     debts: &'a Debts,
-    job: Option<Job>,
+    steps: Steps,
 }
 
 impl Drop for Current<'_> {
     fn drop(&mut self) {
-        if let Some(job) = self.job.take() {
-            self.debts.jobs().push_front(job);
+        if !self.steps.is_empty() {
+            self.debts.owed().push_front(std::mem::take(&mut self.steps));
         }
     }
 }
@@ -122,7 +128,9 @@ impl Undo {
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        self.debts.jobs().extend(self.jobs.drain(..).rev());
+        if !self.jobs.is_empty() {
+            self.debts.owed().push_back(self.jobs.drain(..).rev().collect());
+        }
     }
 }
 
@@ -186,6 +194,25 @@ mod tests {
         go.send(()).unwrap();
         debts.settle().await;
         assert_eq!(*seen.lock().unwrap(), ["now", "later"]);
+    }
+
+    #[tokio::test]
+    async fn the_steps_of_one_operation_stay_in_order_when_several_settle() {
+        let debts = Debts::default();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let mut undo = Undo::new(&debts);
+        for (name, pauses) in [("snapshot", 0), ("container", 0), ("task", 3)] {
+            let seen = seen.clone();
+            undo.push(name, async move {
+                for _ in 0..pauses {
+                    tokio::task::yield_now().await;
+                }
+                seen.lock().unwrap().push(name);
+            });
+        }
+        drop(undo);
+        tokio::join!(debts.settle(), debts.settle());
+        assert_eq!(*seen.lock().unwrap(), ["task", "container", "snapshot"]);
     }
 
     /// Keeps what is warned of.

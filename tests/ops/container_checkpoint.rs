@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ctrsh::containerd::containers::Container;
-use ctrsh::containerd::images::Image;
+use ctrsh::containerd::images::{Deletion, Image};
 use ctrsh::containerd::{ContainerdStore, Labels};
 use ctrsh::grant::{Access, Allow};
 use ctrsh::kind::{Failure, Kind as Failed};
@@ -219,9 +219,13 @@ fn state(env: &Env) {
     let root = Descriptor::new(MediaType::OciIndex, Digest::sha256(&bytes), bytes.len() as u64);
     env.block_on(async {
         let client = stage.ctx.client().await.unwrap();
+        // Another test's deletion may set the collector going at any moment.
+        let lease = client.leases().create(Duration::from_secs(600), &Labels::new()).await.unwrap();
+        let leased = client.with_lease(&lease.id).unwrap();
         let labels = ctrsh::containerd::content::gc_labels(&Parsed::Index(index));
-        client.content().put(&root, bytes.into(), &labels).await.unwrap();
-        client.images().put(NAME, &root, &Labels::new()).await.unwrap();
+        leased.content().put(&root, bytes.into(), &labels).await.unwrap();
+        leased.images().put(NAME, &root, &Labels::new()).await.unwrap();
+        client.leases().delete(&lease.id, Deletion::Later).await.unwrap();
     });
     let before = stage.leftovers();
     let second = env.fresh("checkpoint");

@@ -25,10 +25,10 @@ pub use select::{Filters, Pattern, range, version};
 pub use source::Source;
 pub use target::{Destination, default_name, fill, target};
 
+use crate::kind::Failure;
 use crate::oci::Reference;
 use crate::ops::image::Endpoint;
-use crate::ops::{Context, Result};
-use crate::registry;
+use crate::ops::{Context, Level, Result};
 
 /// An image that may be migrated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,17 +50,17 @@ pub struct Candidate {
 /// Lists the sources and keeps what the filters let through, each source once, in the order of the list.
 ///
 /// # Errors
-/// When a source cannot be listed.
+/// When a source cannot be listed, also when that was tried again as often as an image is.
 pub async fn collect(
     ctx: &Context,
     sources: &[Source],
     filters: &Filters,
-    options: &registry::Options,
+    options: &Options,
 ) -> Result<Vec<Candidate>> {
     let mut all: Vec<Candidate> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for source in sources {
-        for candidate in source.list(ctx, options).await? {
+        for candidate in list(ctx, source, options).await? {
             if seen.insert((candidate.source.to_string(), candidate.target.clone())) {
                 all.push(candidate);
             }
@@ -68,7 +68,24 @@ pub async fn collect(
     }
     let mut named = filters.by_name(all);
     if filters.wants_times(&named) {
-        named = source::read_times(ctx, named, options).await?;
+        named = source::read_times(ctx, named, &options.copy.registry).await?;
     }
     Ok(filters.by_time(named, Utc::now()))
+}
+
+async fn list(ctx: &Context, source: &Source, options: &Options) -> Result<Vec<Candidate>> {
+    let mut tries = 1;
+    loop {
+        match source.list(ctx, &options.copy.registry).await {
+            Err(error) if error.retryable() && tries <= options.retries => {
+                let pause = options.pause(tries, &error);
+                let text =
+                    format!("the sources cannot be listed: {error}; tried again in {:.1} s", pause.as_secs_f64());
+                ctx.note(Level::Warn, &text);
+                tokio::time::sleep(pause).await;
+                tries += 1;
+            }
+            listed => return listed,
+        }
+    }
 }

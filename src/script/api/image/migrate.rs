@@ -238,7 +238,7 @@ fn migrate(call: &Call<'_>, options: Options) -> Result<MigrationObject> {
     let heard = options.closure("on_item")?;
     let parsed = from.iter().map(|(source, target)| Source::parse(source, target.clone(), &working_dir));
     let parsed = parsed.collect::<ops::Result<Vec<Source>>>()?;
-    let candidates = call.wait(migrate::collect(call.ctx(), &parsed, &filters, &settings.copy.registry))?;
+    let candidates = call.wait(migrate::collect(call.ctx(), &parsed, &filters, &settings))?;
     let mut items = Vec::new();
     for candidate in candidates {
         let name = match &candidate.target {
