@@ -109,7 +109,7 @@ impl Repository {
     }
 
     /// Returns the repository as one whose requests the user does not stop.
-    fn unstopped(&self) -> Self {
+    pub(super) fn unstopped(&self) -> Self {
         let mut repository = self.clone();
         repository.session.grant = repository.session.grant.with_cancel(CancellationToken::new());
         repository

@@ -244,11 +244,22 @@ impl Writer {
             }
             return self.answer().await.map(drop);
         }
-        let upload = self.upload()?;
-        let mut call = upload.call(Method::PUT, upload.closing(&self.descriptor.digest));
-        call.headers = body_headers(0, None);
-        call.commits = true;
-        upload.repository.send(call).await.map(drop)
+        let upload = self.upload()?.clone();
+        let cancel = upload.repository.session.grant.cancel().clone();
+        let url = upload.closing(&self.descriptor.digest);
+        // Stopped meanwhile, the upload is ended only when this was answered: the registry may be making a blob of it.
+        let task = tokio::spawn(async move {
+            let unstopped = upload.repository.unstopped();
+            let mut call = upload.call(Method::PUT, url);
+            call.headers = body_headers(0, None);
+            call.commits = true;
+            unstopped.send(call).await
+        });
+        let running = self.running.insert(Running { feed: None, task, missing: 0, length: 0 });
+        let answer = cancel.run_until_cancelled(&mut running.task).await;
+        let Some(Ok(answer)) = answer else { return Err(Error::Refused(Refused::Cancelled)) };
+        self.running = None;
+        answer.map(drop)
     }
 
     /// Makes a blob of what was sent, and finds out whether it is one when the answer was lost.

@@ -133,7 +133,7 @@ const OWN: &[Opt] = &[
     Opt::new(
         "retries",
         "int",
-        "How often an image is tried again after a failure that may pass, beside the retries of single requests. Default 3.",
+        "How often an image, or the list of a source, is tried again after a failure that may pass, beside the retries of single requests. Default 3.",
     ),
     Opt::new(
         "delay",
