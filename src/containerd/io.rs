@@ -124,7 +124,7 @@ impl Pipes {
     }
 
     /// Takes the end that writes the process's input. Dropping it is one half of ending the input; the other is
-    /// [`Tasks::close_stdin`].
+    /// [`super::tasks::Tasks::close_stdin`].
     pub fn take_stdin(&mut self) -> Option<Sender> {
         self.stdin.take()
     }
