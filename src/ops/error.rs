@@ -169,6 +169,15 @@ impl Error {
         Self::Argument { name: name.into(), problem: problem.into(), cure: None }
     }
 
+    /// Wraps what the system said of a file or folder.
+    pub(in crate::ops) fn file(
+        attempted: &'static str,
+        path: &std::path::Path,
+    ) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let path = path.display().to_string();
+        move |source| Self::File { attempted, path, source }
+    }
+
     /// Makes one failure of many; none of none.
     #[must_use]
     pub fn several(mut failures: Vec<Self>) -> Option<Self> {

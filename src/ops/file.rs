@@ -27,11 +27,6 @@ pub(super) fn resolve(ctx: &Context, path: impl AsRef<Path>) -> PathBuf {
     ctx.settings().working_dir.join(path)
 }
 
-fn fail(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
-    let path = path.display().to_string();
-    move |source| Error::File { attempted: "write", path, source }
-}
-
 impl Target {
     /// Begins a file. One that is there keeps its owner and mode, and a link is written through, as by a shell's redirection.
     pub(super) async fn create(path: &Path) -> Result<Self> {
@@ -40,14 +35,14 @@ impl Target {
         let place = path.clone();
         let (temporary, file) = tokio::task::spawn_blocking(move || open(&place))
             .await
-            .map_err(|error| fail(&path)(io::Error::other(error)))?
-            .map_err(fail(&path))?;
+            .map_err(|error| Error::file("write", &path)(io::Error::other(error)))?
+            .map_err(Error::file("write", &path))?;
         Ok(Self { path, temporary, open: tokio::fs::File::from_std(file) })
     }
 
     /// Takes bytes as they are.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.open.write_all(bytes).await.map_err(fail(&self.path))
+        self.open.write_all(bytes).await.map_err(Error::file("write", &self.path))
     }
 
     /// Takes the bytes that have this digest and size.
@@ -84,10 +79,10 @@ impl Target {
     /// Gives the file its name.
     pub(super) async fn finish(mut self) -> Result<()> {
         // A sync alone keeps quiet about a write that failed.
-        self.open.flush().await.map_err(fail(&self.path))?;
+        self.open.flush().await.map_err(Error::file("write", &self.path))?;
         if let Some(temporary) = self.temporary {
-            self.open.sync_all().await.map_err(fail(&self.path))?;
-            temporary.persist(&self.path).map_err(|error| fail(&self.path)(error.error))?;
+            self.open.sync_all().await.map_err(Error::file("write", &self.path))?;
+            temporary.persist(&self.path).map_err(|error| Error::file("write", &self.path)(error.error))?;
         }
         Ok(())
     }

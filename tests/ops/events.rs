@@ -357,6 +357,12 @@ fn filtered(env: &Env) {
         );
         assert_eq!(run(&stage, &script).unwrap(), json!(wanted), "{filter} {all}");
     }
+    // A tick beyond the end of time never comes.
+    let script = format!(
+        r#"on("namespaces", #{{ every: "18446744073709551615s", on_tick: || throw "a tick", count: 1, timeout: "60s",
+            on_gap: |gap| {{ namespace("{here}"); namespace().label(#{{ mark: "2" }}) }} }}, |e| ())"#
+    );
+    assert_eq!(run(&stage, &script).unwrap(), json!(1));
 }
 
 /// Writes a protocol buffer `google.protobuf.Any`.

@@ -138,11 +138,15 @@ fn user_namespace(env: &Env) {
     let before = stage.leftovers();
     let mut options = command(&["sleep", "600"]);
     maps(&mut options.spec);
-    // Given up half way, it leaves no mount.
-    for millis in [1, 2, 4, 8, 16, 32] {
+    // Given up half way, it leaves no mount; of so many files the owners are not changed at once.
+    let many = stage.folder.join("many");
+    fs::create_dir(&many).unwrap();
+    (0..5000).for_each(|number| fs::write(many.join(number.to_string()), "").unwrap());
+    stage.value(&format!("from_rootfs({:?}, \"example.test/many:1\").name", many.display().to_string()));
+    for millis in [8, 16, 32, 64, 128] {
         let id = env.fresh("operate");
         env.block_on(async {
-            let create = execute(&stage.ctx, Create::new(&id, IMAGE, options.clone()));
+            let create = execute(&stage.ctx, Create::new(&id, "example.test/many:1", options.clone()));
             let done = tokio::time::timeout(Duration::from_millis(millis), create).await;
             stage.ctx.settle().await;
             if done.is_ok_and(|made| made.is_ok()) {
@@ -152,6 +156,7 @@ fn user_namespace(env: &Env) {
         let left = fs::read_dir(stage.folder.join("tmp")).map_or(0, Iterator::count);
         assert_eq!(left, 0, "a mount is left after {millis} ms");
     }
+    stage.ctr(&["images", "rm", "--sync", "example.test/many:1"]);
     let id = start(&stage, options.clone());
     let seen = exec(&stage, &id, "cat /proc/self/uid_map; id -u; stat -c %u:%g /bin/busybox; touch /made");
     let lines: Vec<Vec<&str>> = seen.lines().map(|line| line.split_whitespace().collect()).collect();

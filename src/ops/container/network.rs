@@ -98,12 +98,12 @@ pub(super) async fn ensure(client: &Client, container: &Container, undo: &mut Un
         if let Err(error) = kept.network.remove(kept.whom()).await {
             tracing::warn!(id = %container.id, %error, "the network of before was not taken away");
         }
-        unmake(&kept.netns).map_err(|source| failed("remove network namespace", &kept.netns, source))?;
+        unmake(&kept.netns).map_err(Error::file("remove network namespace", &kept.netns))?;
         kept.network.result = None;
     }
     let path = kept.netns.clone();
     let made = tokio::task::spawn_blocking(move || make(&path)).await.unwrap_or_else(|e| Err(io::Error::other(e)));
-    made.map_err(|source| failed("make network namespace", &kept.netns, source))?;
+    made.map_err(Error::file("make network namespace", &kept.netns))?;
     let whom = Whom { id: &kept.id.clone(), netns: &kept.netns.clone() };
     kept.network.add(whom).await?;
     client.containers().set_extension(&container.id, EXTENSION, &kept.to_extension()).await?;
@@ -120,7 +120,7 @@ pub(super) async fn remove(container: &Container) -> Result<()> {
         true => kept.network.remove(kept.whom()).await,
         false => Ok(()),
     };
-    unmake(&kept.netns).map_err(|source| failed("remove network namespace", &kept.netns, source))?;
+    unmake(&kept.netns).map_err(Error::file("remove network namespace", &kept.netns))?;
     removed
 }
 
@@ -132,10 +132,6 @@ async fn take_back(kept: Kept) {
     if let Err(error) = unmake(&kept.netns) {
         tracing::warn!(netns = %kept.netns.display(), %error, "a network namespace was left behind");
     }
-}
-
-fn failed(attempted: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::File { attempted, path: path.display().to_string(), source }
 }
 
 /// Returns whether a namespace is kept by the file: such a file is a mount.

@@ -1,8 +1,7 @@
 //! `install`: the programs of an image in a folder of this host, as `ctr install` puts them below containerd's `opt`.
 
-use std::fs::{self, File, Permissions};
+use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -136,11 +135,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Cancelled))
 }
 
-fn failed(attempted: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.display().to_string();
-    move |source| Error::File { attempted, path, source }
-}
-
 /// Files on their way, in a folder beside their places. It goes when this is dropped.
 struct Staged {
     target: PathBuf,
@@ -150,11 +144,11 @@ struct Staged {
 
 impl Staged {
     fn new(target: &Path, folders: &'static [&'static str]) -> Result<Self> {
-        fs::create_dir_all(target).map_err(failed("make", target))?;
+        fs::create_dir_all(target).map_err(Error::file("make", target))?;
         let made = tempfile::Builder::new().prefix(".ctrsh-").tempdir_in(target);
-        let folder = made.map_err(failed("make a folder in", target))?;
+        let folder = made.map_err(Error::file("make a folder in", target))?;
         for name in folders {
-            fs::create_dir(folder.path().join(name)).map_err(failed("write to", target))?;
+            fs::create_dir(folder.path().join(name)).map_err(Error::file("write to", target))?;
         }
         Ok(Self { target: target.to_owned(), folder, folders })
     }
@@ -174,14 +168,16 @@ impl Staged {
     fn take(&self, name: &Arc<str>, layer: impl Read + Send + 'static, cancel: &CancellationToken) -> Result<()> {
         let plain = unfold(name, Box::new(layer), MAX_UNPACKED, &Stop::default()).map_err(BoxFailure::from)?;
         let mut archive = Archive::new(plain);
-        for entry in archive.entries().map_err(failed("read", Path::new(&**name)))? {
+        archive.set_preserve_permissions(true);
+        archive.set_preserve_ownerships(rustix::process::geteuid().is_root());
+        for entry in archive.entries().map_err(Error::file("read", Path::new(&**name)))? {
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            let mut entry = entry.map_err(failed("read", Path::new(&**name)))?;
-            let path = entry.path().map_err(failed("read", Path::new(&**name)))?.into_owned();
+            let mut entry = entry.map_err(Error::file("read", Path::new(&**name)))?;
+            let path = entry.path().map_err(Error::file("read", Path::new(&**name)))?.into_owned();
             if let Some(place) = self.place(&path) {
-                self.put(&mut entry, &place).map_err(failed("install", &path))?;
+                self.put(&mut entry, &place).map_err(Error::file("install", &path))?;
             }
         }
         Ok(())
@@ -197,20 +193,10 @@ impl Staged {
         if let Some(gone) = name.strip_prefix(WHITEOUT) {
             return remove(&folder.join(gone));
         }
-        let header = entry.header().clone();
-        match header.entry_type() {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+        match entry.header().entry_type() {
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::Symlink => {
                 remove(place)?;
-                let mut file = File::create_new(place)?;
-                io::copy(entry, &mut file)?;
-                file.sync_all()?;
-                own(&header, place)?;
-                file.set_permissions(Permissions::from_mode(header.mode()? & 0o7777))
-            }
-            EntryType::Symlink => {
-                remove(place)?;
-                symlink(entry.link_name()?.unwrap_or_default(), place)?;
-                own(&header, place)
+                entry.unpack(place).map(drop)
             }
             EntryType::Link => {
                 let to = entry.link_name()?.unwrap_or_default().into_owned();
@@ -231,8 +217,8 @@ impl Staged {
         let mut files = Vec::new();
         for folder in self.folders {
             let staged = self.folder.path().join(folder);
-            for entry in fs::read_dir(&staged).map_err(failed("read", &staged))? {
-                let name = entry.map_err(failed("read", &staged))?.file_name();
+            for entry in fs::read_dir(&staged).map_err(Error::file("read", &staged))? {
+                let name = entry.map_err(Error::file("read", &staged))?.file_name();
                 files.push((staged.join(&name), self.target.join(folder).join(&name)));
             }
         }
@@ -247,10 +233,10 @@ impl Staged {
         }
         for folder in self.folders {
             let folder = self.target.join(folder);
-            fs::create_dir_all(&folder).map_err(failed("make", &folder))?;
+            fs::create_dir_all(&folder).map_err(Error::file("make", &folder))?;
         }
         for (staged, file) in &files {
-            fs::rename(staged, file).map_err(failed("install", file))?;
+            fs::rename(staged, file).map_err(Error::file("install", file))?;
         }
         Ok(files.into_iter().map(|(_, file)| file).collect())
     }
@@ -259,15 +245,6 @@ impl Staged {
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Gives a file the owner that the image has for it, which takes root; without, it is the user's.
-fn own(header: &tar::Header, path: &Path) -> io::Result<()> {
-    let id = |id: io::Result<u64>| id.and_then(|id| u32::try_from(id).map_err(io::Error::other));
-    match lchown(path, Some(id(header.uid())?), Some(id(header.gid())?)) {
-        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
         _ => Ok(()),
     }
 }

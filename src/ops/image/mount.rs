@@ -1,9 +1,10 @@
 //! `mount` and `unmount`: an image's files on a folder of this host.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::{Unpack, get, image_of, snapshotter};
@@ -19,6 +20,9 @@ use crate::ops::{Context, Error, Operation, Plan, Result};
 
 /// Keeps a snapshot until it is removed by name (containerd docs/garbage-collection.md).
 const KEEP: &str = "containerd.io/gc.root";
+/// How long a mount may be busy: a process that is just being started has all files open that this one had, until it runs its
+/// program.
+const BUSY: Duration = Duration::from_millis(500);
 /// The label that ctr puts on the lease of a mount. containerd 1.6 keeps only what is among the lease's resources.
 const REFERS: &str = "containerd.io/gc.ref.snapshot.";
 
@@ -138,10 +142,6 @@ fn mounted_already(key: &str) -> Error {
     }
 }
 
-fn failed(attempted: &'static str, path: &Path, source: std::io::Error) -> Error {
-    Error::File { attempted, path: path.display().to_string(), source }
-}
-
 /// Unmounts what [`Mount`] mounted.
 pub struct Unmount {
     target: PathBuf,
@@ -176,11 +176,18 @@ impl Operation for Unmount {
     }
 
     async fn apply(self, ctx: &Context) -> Result<()> {
-        match unmount(&self.target, UnmountFlags::NOFOLLOW) {
+        let begun = Instant::now();
+        let unmounted = loop {
+            match unmount(&self.target, UnmountFlags::NOFOLLOW) {
+                Err(Errno::BUSY) if begun.elapsed() < BUSY => tokio::time::sleep(BUSY / 20).await,
+                other => break other,
+            }
+        };
+        match unmounted {
             Ok(()) => {}
             // Nothing is mounted there: the snapshot may still be.
-            Err(rustix::io::Errno::INVAL) => {}
-            Err(error) => return Err(failed("unmount", &self.target, error.into())),
+            Err(Errno::INVAL) => {}
+            Err(error) => return Err(Error::file("unmount", &self.target)(error.into())),
         }
         if self.remove {
             let named = snapshotter(ctx, self.snapshotter.as_deref()).await?;

@@ -64,7 +64,7 @@ impl Operation for Mount {
 /// [`Error::File`] with what the kernel says; most often root is needed.
 pub(in crate::ops) fn attach(mounts: &[SnapshotMount], target: &Path) -> Result<()> {
     let is_new = !target.exists();
-    std::fs::create_dir_all(target).map_err(|source| failed("make", target, source))?;
+    std::fs::create_dir_all(target).map_err(Error::file("make", target))?;
     for (count, one) in mounts.iter().enumerate() {
         if let Err(error) = mount_one(one, target) {
             for _ in 0..count {
@@ -77,10 +77,6 @@ pub(in crate::ops) fn attach(mounts: &[SnapshotMount], target: &Path) -> Result<
         }
     }
     Ok(())
-}
-
-fn failed(attempted: &'static str, path: &Path, source: std::io::Error) -> Error {
-    Error::File { attempted, path: path.display().to_string(), source }
 }
 
 /// Mounts as containerd's mount package does: words that are flags of mount(2) become flags, the rest is data.
@@ -108,13 +104,13 @@ fn mount_one(one: &SnapshotMount, target: &Path) -> Result<()> {
         data if data.len() <= MAX_DATA => raw(one, target, flags, data),
         _ => compact(&data).and_then(|(folder, data)| from(&folder, one, target, flags, data)),
     };
-    mounted.map_err(|source| failed("mount on", target, source))?;
+    mounted.map_err(Error::file("mount on", target))?;
     if read_only && bind {
         // A bind mount takes the flag only when it is mounted again.
         let again = mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, c"");
         if let Err(error) = again {
             let _ = unmount(target, UnmountFlags::DETACH);
-            return Err(failed("mount read-only on", target, error.into()));
+            return Err(Error::file("mount read-only on", target)(error.into()));
         }
     }
     Ok(())
