@@ -1,12 +1,15 @@
 //! Lines of ctr: the table has all that ctr has, what comes out is accepted, and the page says so.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use ctrsh::containerd::{ConnectOptions, Endpoint};
 use ctrsh::ctr::{Line, Step, commands, rows, translate};
 use ctrsh::grant::{Allow, Grant};
+use ctrsh::oci::Digest;
 use ctrsh::ops::policy::Unasked;
 use ctrsh::ops::progress::Silent;
 use ctrsh::ops::{Context, Daemon, Place, Settings, Shared};
@@ -40,6 +43,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ctr::the table has all that ctr has", env, |_| complete()),
         trial("ctr::a line is shown and run", env, shown_and_run),
         trial("ctr::a line ends as its process does", env, exit_statuses),
+        trial("ctr::bytes go to standard output as they are", env, bytes_on_stdout),
         trial("ctr::mistakes", env, mistakes),
         trial("ctr::a password", env, a_password),
     ]
@@ -263,6 +267,49 @@ fn exit_statuses(env: &Env) {
     let mut terminal = Terminal::run(&command);
     terminal.press("6\r");
     assert_eq!(terminal.leave(), 6);
+}
+
+fn bytes_on_stdout(env: &Env) {
+    let stage = Stage::new(env, "ctr");
+    let command = |words: &[&str]| {
+        let mut command = env.ctrsh_command();
+        command.args(["-n", &stage.namespace, "ctr"]).args(words).current_dir(&stage.folder);
+        command
+    };
+    let path = stage.folder.join("out");
+    let into = |options: &mut OpenOptions, words: &[&str]| {
+        let file = options.create(true).open(&path).unwrap();
+        let mut child = command(words).stdout(file).stderr(Stdio::piped()).spawn().unwrap();
+        let status = child.wait().unwrap();
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(status.success(), "{words:?}: {said}");
+    };
+    let manifest = stage.value(&format!("image({IMAGE:?}).digest"));
+    let manifest = manifest.as_str().unwrap();
+    let layer = stage.value(&format!("from_json(content::text({manifest:?})).layers[0].digest"));
+    let layer = layer.as_str().unwrap();
+    let size = stage.value(&format!("content::info({layer:?}).size")).as_u64().unwrap();
+    // A file that the output is sent to has the bytes and nothing else.
+    into(OpenOptions::new().write(true).truncate(true), &["content", "get", layer]);
+    let bytes = std::fs::read(&path).unwrap();
+    assert_eq!((bytes.len() as u64, Digest::sha256(&bytes).to_string()), (size, layer.to_owned()));
+    // What was there stays where it is appended.
+    into(OpenOptions::new().append(true), &["content", "get", manifest]);
+    let both = std::fs::read(&path).unwrap();
+    assert!(both.starts_with(&bytes));
+    assert_eq!(Digest::sha256(&both[bytes.len()..]).to_string(), manifest);
+    // An archive is the one that a name gets.
+    into(OpenOptions::new().write(true).truncate(true), &["images", "export", "-", IMAGE]);
+    Output::of(&mut command(&["images", "export", "named.tar", IMAGE])).expect_status(0);
+    assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(stage.folder.join("named.tar")).unwrap());
+    // A terminal shows text, and is spared the rest.
+    let terminal = Terminal::run(&command(&["content", "get", manifest]));
+    terminal.wait_for("\"mediaType\"");
+    assert_eq!(terminal.leave(), 0);
+    let terminal = Terminal::run(&command(&["content", "get", layer]));
+    terminal.wait_for("is a terminal");
+    assert_eq!(terminal.leave(), 1);
 }
 
 fn mistakes(env: &Env) {

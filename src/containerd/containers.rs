@@ -123,15 +123,19 @@ impl Runtime {
         Self { name: wire.name, options: runc, config_path }
     }
 
+    /// Writes its options as the daemon wants them.
+    pub(super) fn options_to_any(&self) -> Option<Any> {
+        let other = || {
+            Some(Any {
+                type_url: RUNTIME_OPTIONS_TYPE_URL.to_owned(),
+                value: RuntimeOptions { config_path: self.config_path.clone()? }.encode_to_vec(),
+            })
+        };
+        self.options.as_ref().map(RuncOptions::to_any).or_else(other)
+    }
+
     fn to_wire(&self) -> api::container::Runtime {
-        let other = self.config_path.clone().map(|config_path| Any {
-            type_url: RUNTIME_OPTIONS_TYPE_URL.to_owned(),
-            value: RuntimeOptions { config_path }.encode_to_vec(),
-        });
-        api::container::Runtime {
-            name: self.name.clone(),
-            options: self.options.as_ref().map(RuncOptions::to_any).or(other),
-        }
+        api::container::Runtime { name: self.name.clone(), options: self.options_to_any() }
     }
 }
 

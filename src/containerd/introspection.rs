@@ -9,7 +9,7 @@ use prost::Message;
 use prost_types::Any;
 use serde_json::Value;
 
-use super::containers::RuncOptions;
+use super::containers::{RuncOptions, Runtime};
 use super::error::{Error, failed};
 use super::guard::Guard;
 use super::{Client, Result, service, wire};
@@ -143,9 +143,10 @@ impl Introspection {
     ///
     /// # Errors
     /// [`Error::is_unsupported`] when the daemon does not pass such questions on, as before containerd 2.0.
-    pub async fn runtime(&self, runtime: &str, options: Option<&RuncOptions>) -> Result<RuntimeInfo> {
+    pub async fn runtime(&self, runtime: &Runtime) -> Result<RuntimeInfo> {
         const ACTION: &str = "inspect runtime";
-        let question = RuntimeRequest { runtime_path: runtime.to_owned(), options: options.map(RuncOptions::to_any) };
+        let question = RuntimeRequest { runtime_path: runtime.name.clone(), options: runtime.options_to_any() };
+        let runtime = runtime.name.as_str();
         let request = api::PluginInfoRequest {
             r#type: TASK_PLUGIN.0.to_owned(),
             id: TASK_PLUGIN.1.to_owned(),

@@ -18,7 +18,8 @@ fn list(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 fn get(p: &Parsed) -> Result<Vec<Step>> {
-    script(format!("print({})", call("content::text", &[p.text(0)], &Map::default())))
+    // Nothing else goes there, as the number of bytes would.
+    script(format!("{}; ()", call("content::save", &[p.text(0), text("/dev/stdout")], &Map::default())))
 }
 
 fn ingest(p: &Parsed) -> Result<Vec<Step>> {
@@ -66,7 +67,10 @@ fn fetch_object(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 fn fetch_blob(p: &Parsed) -> Result<Vec<Step>> {
-    script(call("content::fetch_blob", &[p.text(0), one_or_array(&p.args()[1..])], &p.options()?))
+    let mut options = Map::default();
+    options.set("path", text("/dev/stdout"));
+    options.extend(p.options()?);
+    script(format!("{}; ()", call("content::fetch_blob", &[p.text(0), one_or_array(&p.args()[1..])], &options)))
 }
 
 fn push_object(p: &Parsed) -> Result<Vec<Step>> {
@@ -102,7 +106,7 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "DIGEST",
         count: (1, 1),
         sample: &[DIGEST],
-        note: "it has to be text; content::save(DIGEST, FILE) writes any",
+        note: "content::text(DIGEST) returns what is text, content::get(DIGEST) any bytes",
         make: get,
         ..COMMAND
     },
@@ -189,7 +193,7 @@ pub(super) const COMMANDS: &[Command] = &[
             REGISTRY,
             &[one("media-type", LAYER, Tier::B, Form::Other("a blob is asked for by its digest, whatever it is"))],
         ],
-        note: "with #{ path: FILE } they are written to a file",
+        note: "without a path the bytes are returned",
         make: fetch_blob,
         ..COMMAND
     },

@@ -138,7 +138,7 @@ fn export(p: &Parsed) -> Result<Vec<Step>> {
     let images = one_or_array(&p.args()[1..]);
     script(match p.args()[0].as_str() {
         // Nothing else goes there, as the number of bytes would.
-        "-" => format!("{};", call("save", &[images, text("/dev/stdout")], &p.options()?)),
+        "-" => format!("{}; ()", call("save", &[images, text("/dev/stdout")], &p.options()?)),
         _ => call("save", &[images, p.text(0)], &p.options()?),
     })
 }

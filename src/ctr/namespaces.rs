@@ -2,7 +2,7 @@
 
 use super::parse::Parsed;
 use super::source::{Map, call, labels, sequence, text};
-use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, listed, script, switch};
+use super::table::{ANY, COMMAND, Command, QUIET, Tier, Value, listed, option, script, switch};
 use super::{Result, Step};
 
 const GROUP: &str = "namespaces";
@@ -25,8 +25,8 @@ fn label(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 fn remove(p: &Parsed) -> Result<Vec<Step>> {
-    let calls: Vec<String> =
-        p.args().iter().map(|name| call("namespaces::delete", &[text(name)], &Map::default())).collect();
+    let options = p.options()?;
+    let calls: Vec<String> = p.args().iter().map(|name| call("namespaces::delete", &[text(name)], &options)).collect();
     script(sequence(&calls))
 }
 
@@ -68,12 +68,7 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "NAME…",
         count: (1, ANY),
         sample: &["shop"],
-        flags: &[&[switch(
-            "cgroup",
-            Tier::C,
-            Form::Refused("remove the empty folder of the namespace below /sys/fs/cgroup: rmdir /sys/fs/cgroup/NAME"),
-        )
-        .or("c")]],
+        flags: &[&[switch("cgroup", Tier::B, option(Value::Switch)).or("c")]],
         make: remove,
         ..COMMAND
     },

@@ -1,5 +1,6 @@
 //! What ctr asks the daemon about itself: versions, plugins, events.
 
+use super::error::Error;
 use super::parse::Parsed;
 use super::source::{Map, call, text};
 use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, one, option, script, switch};
@@ -28,6 +29,20 @@ fn inspect_runtime(p: &Parsed) -> Result<Vec<Step>> {
     // Options follow a name.
     let runtime = p.value("runtime").or((!options.is_empty()).then_some("io.containerd.runc.v2"));
     script(call("inspect_runtime", &runtime.map(text).into_iter().collect::<Vec<_>>(), &options))
+}
+
+fn spec(p: &Parsed) -> Result<Vec<Step>> {
+    let platform = p.value("platform").unwrap_or("linux");
+    // ctr takes an architecture for its Linux.
+    if platform.split('/').next().is_some_and(|os| ["windows", "darwin", "freebsd"].contains(&os)) {
+        return Err(Error::Refused {
+            what: format!("oci spec --platform {platform}"),
+            cure:
+                "leave it out: containers of containerd run on Linux, where the spec is the same on every architecture"
+                    .into(),
+        });
+    }
+    script("print(to_json(oci::spec()))")
 }
 
 /// The commands.
@@ -62,12 +77,7 @@ pub(super) const COMMANDS: &[Command] = &[
             one("runc-binary", "/usr/bin/runc", Tier::B, option(Value::Text)),
             one("runc-root", "/run/runc", Tier::B, option(Value::Text)),
             switch("runc-systemd-cgroup", Tier::B, option(Value::Switch)),
-            one(
-                "runtime-config-path",
-                "/etc/runtime.toml",
-                Tier::C,
-                Form::Refused("ask the runtime without it: what it can do does not depend on its options"),
-            ),
+            one("runtime-config-path", "/etc/runtime.toml", Tier::C, option(Value::Text)),
         ]],
         make: inspect_runtime,
         ..COMMAND
@@ -87,15 +97,8 @@ pub(super) const COMMANDS: &[Command] = &[
         group: "oci",
         names: &["spec"],
         id: "X2",
-        flags: &[&[one(
-            "platform",
-            "linux/arm64",
-            Tier::C,
-            Form::Refused(
-                "leave it out: that of Linux is the same on every architecture, and others run no containers here",
-            ),
-        )]],
-        make: |_| script("print(to_json(oci::spec()))"),
+        flags: &[&[one("platform", "linux/arm64", Tier::B, Form::Own)]],
+        make: spec,
         ..COMMAND
     },
 ];

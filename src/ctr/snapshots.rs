@@ -1,7 +1,7 @@
 //! `ctr snapshots`.
 
 use super::parse::Parsed;
-use super::source::{call, each, one_or_array, text};
+use super::source::{Map, call, each, one_or_array, text};
 use super::table::{
     ANY, COMMAND, Command, Flag, Form, SYNC_FS, Tier, Value, many, one, option, option_as, script, switch,
 };
@@ -21,6 +21,15 @@ fn of(p: &Parsed, name: &str, arguments: &[String]) -> Result<String> {
 fn plain(name: &str, p: &Parsed) -> Result<Vec<Step>> {
     let arguments: Vec<String> = (0..p.args().len()).map(|index| p.text(index)).collect();
     script(of(p, name, &arguments)?)
+}
+
+fn diff(p: &Parsed) -> Result<Vec<Step>> {
+    let mut options = Map::default();
+    options.set("path", text("/dev/stdout"));
+    options.extend(p.options()?);
+    let arguments: Vec<String> = (0..p.args().len()).map(|index| p.text(index)).collect();
+    // Nothing else goes there, as what is known of the layer would.
+    script(format!("{}; ()", call("snapshots::diff", &arguments, &options)))
 }
 
 fn several(name: &str, p: &Parsed) -> Result<Vec<Step>> {
@@ -146,8 +155,8 @@ pub(super) const COMMANDS: &[Command] = &[
             switch("keep", B, option(Value::Switch)),
             many("label", "team=core", B, option_as("labels", Value::Labels)),
         ]],
-        note: "the layer stays in the content store under the digest that is shown; with #{ path: FILE } it goes to a file",
-        make: |p| plain("diff", p),
+        note: "without a path the layer stays in the content store, and its digest is returned",
+        make: diff,
         ..command(&["diff"], "S11", B)
     },
     Command {

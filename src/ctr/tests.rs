@@ -48,7 +48,7 @@ fn lines_are_what_a_user_would_write() {
     is("images rm --sync a b", "delete_images([\"a\", \"b\"], #{ wait: true })");
     is("images import --no-unpack --base-name x/y a.tar", "load(\"a.tar\", #{ name: \"x/y\", unpack: false })");
     is("images export out.tar a b", "save([\"a\", \"b\"], \"out.tar\")");
-    is("images export - a", "save(\"a\", \"/dev/stdout\");");
+    is("images export - a", "save(\"a\", \"/dev/stdout\"); ()");
     is("images import -", "load(\"/dev/stdin\")");
     is("install --libs -r --path /opt a", "image(\"a\").install(#{ libs: true, replace: true, path: \"/opt\" })");
     is("images check --snapshotter native", "check((), #{ snapshotter: \"native\" })");

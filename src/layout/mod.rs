@@ -17,3 +17,4 @@ pub use error::Error;
 pub use folder::LayoutFolder;
 pub use names::{ListedImage, Selector};
 pub use rootfs::{BuiltImage, RootfsOptions, from_rootfs};
+pub use stream::standard_output;

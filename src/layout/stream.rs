@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,6 +25,21 @@ pub(crate) async fn blocking<T: Send + 'static>(
         Ok(result) => result,
         Err(_) => Err(Error::Worker { path: path.to_owned() }),
     }
+}
+
+/// Returns the program's own standard output where a path names it.
+///
+/// Opened by that name, a file that a shell sent the output to would be written from its beginning, and one that takes the
+/// name of another in the end would leave what else the program prints behind.
+///
+/// # Errors
+/// When the program has none.
+pub fn standard_output(path: &Path) -> io::Result<Option<File>> {
+    const NAMES: [&str; 3] = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+    if !NAMES.iter().any(|name| path == Path::new(name)) {
+        return Ok(None);
+    }
+    Ok(Some(rustix::io::dup(rustix::stdio::stdout())?.into()))
 }
 
 /// A piece of an open file: the place of a blob.

@@ -1,7 +1,7 @@
 //! A file of this host that bytes go to, whole and verified or not at all.
 
 use std::fs::{self, File, Metadata, Permissions};
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use rustix::fs::{Gid, Uid, fchown};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
+use crate::layout;
 use crate::oci::{self, Digest, Hasher};
 use crate::ops::{Context, Error, Result};
 
@@ -20,6 +21,7 @@ pub(super) struct Target {
     /// What takes the name in the end; none where bytes go to what is there.
     temporary: Option<NamedTempFile>,
     open: tokio::fs::File,
+    is_terminal: bool,
 }
 
 /// Returns where a path of a script leads.
@@ -30,14 +32,22 @@ pub(super) fn resolve(ctx: &Context, path: impl AsRef<Path>) -> PathBuf {
 impl Target {
     /// Begins a file. One that is there keeps its owner and mode, and a link is written through, as by a shell's redirection.
     pub(super) async fn create(path: &Path) -> Result<Self> {
+        let own = layout::standard_output(path).map_err(Error::file("write", path))?;
         // A link that leads nowhere yet is taken for a name like any other.
-        let path = tokio::fs::canonicalize(path).await.unwrap_or_else(|_| path.to_owned());
+        let path = match own {
+            Some(_) => path.to_owned(),
+            None => tokio::fs::canonicalize(path).await.unwrap_or_else(|_| path.to_owned()),
+        };
         let place = path.clone();
-        let (temporary, file) = tokio::task::spawn_blocking(move || open(&place))
-            .await
-            .map_err(|error| Error::file("write", &path)(io::Error::other(error)))?
-            .map_err(Error::file("write", &path))?;
-        Ok(Self { path, temporary, open: tokio::fs::File::from_std(file) })
+        let (temporary, file) = match own {
+            Some(file) => (None, file),
+            None => tokio::task::spawn_blocking(move || open(&place))
+                .await
+                .map_err(|error| Error::file("write", &path)(io::Error::other(error)))?
+                .map_err(Error::file("write", &path))?,
+        };
+        let is_terminal = file.is_terminal();
+        Ok(Self { path, temporary, open: tokio::fs::File::from_std(file), is_terminal })
     }
 
     /// Takes bytes as they are.
@@ -59,6 +69,9 @@ impl Target {
                 break;
             }
             hasher.update(&part);
+            if self.is_terminal && !is_text(&part) {
+                return Err(self.no_text(digest));
+            }
             self.write(&part).await?;
         }
         let mismatch = |expected: String, actual: String| oci::Error::Mismatch {
@@ -74,6 +87,14 @@ impl Target {
             return Err(mismatch(digest.to_string(), actual.to_string()).into());
         }
         Ok(())
+    }
+
+    fn no_text(&self, digest: &Digest) -> Error {
+        Error::Argument {
+            name: self.path.display().to_string(),
+            problem: format!("is a terminal, and {digest} is no text"),
+            cure: Some("name a file, or send it on with a pipe".to_owned()),
+        }
     }
 
     /// Gives the file its name.
@@ -103,6 +124,14 @@ fn open(path: &Path) -> io::Result<(Option<NamedTempFile>, File)> {
         keep(&old, &file)?;
     }
     Ok((Some(temporary), file))
+}
+
+/// Says whether bytes do nothing to a terminal but show.
+fn is_text(bytes: &[u8]) -> bool {
+    let controls = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\n' | b'\r' | b'\t');
+    // Those of ISO 6429 beyond ASCII, as UTF-8 has them.
+    let beyond = |pair: &[u8]| pair[0] == 0xc2 && (0x80..0xa0).contains(&pair[1]);
+    !bytes.iter().any(controls) && !bytes.windows(2).any(beyond)
 }
 
 /// Gives a file the mode of the one that it replaces, and the owner where that is allowed.
@@ -136,6 +165,16 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), b"two");
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o751);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
+    }
+
+    #[test]
+    fn text_is_what_only_shows() {
+        for text in ["{\"a\": 1}\r\n\t", "gr\u{fc}\u{df}e", ""] {
+            assert!(is_text(text.as_bytes()), "{text:?}");
+        }
+        for other in [b"\x1f\x8b\x08".as_slice(), b"a\x1b[2J", b"\0", "\u{9b}2J".as_bytes(), b"\x7f"] {
+            assert!(!is_text(other), "{other:?}");
+        }
     }
 
     #[tokio::test]

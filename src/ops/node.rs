@@ -1,6 +1,6 @@
 //! Reads about the daemon itself.
 
-use crate::containerd::containers::RuncOptions;
+use crate::containerd::containers::Runtime;
 use crate::containerd::introspection::{Deprecation, Plugin, RuntimeInfo, Server};
 use crate::containerd::version::Version;
 use crate::grant::Access;
@@ -42,13 +42,18 @@ pub async fn deprecations(ctx: &Context) -> Result<Vec<Deprecation>> {
 ///
 /// # Errors
 /// [`Error::Lacking`] when the daemon does not pass such questions on.
-pub async fn runtime(ctx: &Context, runtime: &str, options: Option<&RuncOptions>) -> Result<RuntimeInfo> {
-    let own = options.is_some_and(|options| !options.binary_name.is_empty() || !options.root.is_empty());
-    if own || !runtime.starts_with("io.containerd.") {
-        // The daemon runs it, as root.
-        ctx.grant().check_access(Access::Host, "inspect runtime", runtime)?;
+pub async fn runtime(ctx: &Context, runtime: &Runtime) -> Result<RuntimeInfo> {
+    let name = runtime.name.as_str();
+    let runc = runtime.options.as_ref();
+    if runtime.config_path.is_some() && name.starts_with("io.containerd.runc.") {
+        return Err(Error::argument("runtime_config_path", "is for runtimes that are no runc; name another one"));
     }
-    match ctx.client().await?.introspection().runtime(runtime, options).await {
+    let own = runc.is_some_and(|options| !options.binary_name.is_empty() || !options.root.is_empty());
+    if own || runtime.config_path.is_some() || !name.starts_with("io.containerd.") {
+        // The daemon runs it, as root.
+        ctx.grant().check_access(Access::Host, "inspect runtime", name)?;
+    }
+    match ctx.client().await?.introspection().runtime(runtime).await {
         Err(error) if error.is_unsupported() => Err(Error::Lacking {
             daemon: ctx.place().daemon.endpoint().to_string(),
             what: "way to inspect a runtime",

@@ -32,6 +32,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::operate::a failed checkpoint says why and leaves it running", env, checkpoint),
         trial("ops::operate::a terminal is left and found again", env, left_terminal),
         trial("ops::operate::what cannot be attached to says why", env, unattachable),
+        trial("ops::operate::a namespace takes its cgroup along, when nothing is in it", env, namespace_cgroup),
         trial("ops::operate::options that contradict one another are refused", env, mistakes),
     ]
 }
@@ -442,6 +443,33 @@ fn unattachable(env: &Env) {
     for id in [logged.as_str(), tty.as_str(), "silent"] {
         stage.run(Delete::new(id, true, false)).unwrap();
     }
+}
+
+fn namespace_cgroup(env: &Env) {
+    let stage = Stage::new(env, "cgroup");
+    let id = start(&stage, command(&["sleep", "600"]));
+    let folders = || -> Vec<std::path::PathBuf> {
+        let root = Path::new("/sys/fs/cgroup");
+        let below = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+        below
+            .chain([root.to_owned()])
+            .map(|folder| folder.join(&stage.namespace))
+            .filter(|path| path.exists())
+            .collect()
+    };
+    stage
+        .value(&format!("container({id:?}).delete(#{{ force: true }}); delete_images(images(), #{{ wait: true }}); 1"));
+    assert!(!folders().is_empty(), "runc leaves the cgroup of a namespace");
+    let delete = format!("namespaces::delete({:?}, #{{ cgroup: true }}); 1", stage.namespace);
+    let busy = folders()[0].join("busy");
+    fs::create_dir(&busy).unwrap();
+    let refused = stage.script(&delete).unwrap_err();
+    assert!(refused.error.message.contains("still has processes or other cgroups in it"), "{refused:?}");
+    assert!(stage.ctr(&["namespaces", "ls", "-q"]).contains(&stage.namespace));
+    fs::remove_dir(&busy).unwrap();
+    stage.value(&delete);
+    assert_eq!(folders(), Vec::<std::path::PathBuf>::new());
+    assert!(!stage.ctr(&["namespaces", "ls", "-q"]).contains(&stage.namespace));
 }
 
 fn mistakes(env: &Env) {

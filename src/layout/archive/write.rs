@@ -24,7 +24,7 @@ use super::lists;
 use crate::layout::blob::{HashingFile, Hold, check};
 use crate::layout::error::{Error, Result};
 use crate::layout::names::Selector;
-use crate::layout::stream::blocking;
+use crate::layout::stream::{blocking, standard_output};
 use crate::oci::media_type::Compression;
 use crate::oci::store::{self, BlobWriter, ImageSink, Labels};
 use crate::oci::{Algorithm, Descriptor, Digest, Matcher};
@@ -97,11 +97,17 @@ impl ArchiveWriter {
         let path = path.to_owned();
         blocking(&path.display().to_string(), move || {
             let name: Arc<str> = path.display().to_string().into();
+            let own = standard_output(&path).map_err(|error| Error::io("open", &path, error))?;
             // A link is written through, as by any shell redirection.
             let target = fs::canonicalize(&path).unwrap_or(path);
-            if fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
-                let stream = File::options().write(true).open(&target);
-                let stream = stream.map_err(|error| Error::io("open", &target, error))?;
+            let stream = match own {
+                None if fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) => {
+                    let opened = File::options().write(true).open(&target);
+                    Some(opened.map_err(|error| Error::io("open", &target, error))?)
+                }
+                own => own,
+            };
+            if let Some(stream) = stream {
                 if stream.is_terminal() {
                     return Err(Error::Terminal { path: name.to_string() });
                 }

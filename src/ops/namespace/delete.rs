@@ -1,5 +1,9 @@
 //! `namespaces::delete`: removes an empty namespace, or says what is still in it.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 
@@ -8,17 +12,34 @@ use crate::containerd::namespaces::Namespace;
 use crate::grant::Access;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result, image};
 
+/// Where cgroups are: those of version 2, and below it a folder for each controller of version 1.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// Removes a namespace that has no images and no containers.
 #[derive(Debug)]
 pub struct Delete {
     name: String,
+    /// Whether the cgroup goes too that runc makes for the containers of a namespace.
+    cgroup: bool,
 }
 
 impl Delete {
-    /// Removes this namespace.
+    /// Removes this namespace, and its cgroup on this host where that is wanted.
     #[must_use]
-    pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned() }
+    pub fn new(name: &str, cgroup: bool) -> Self {
+        Self { name: name.to_owned(), cgroup }
+    }
+
+    /// Finds the folders of its cgroup. Blocks.
+    fn cgroups(&self) -> Vec<PathBuf> {
+        let root = Path::new(CGROUPS);
+        let controllers = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+        // Some controllers are links to the folder that they share with others.
+        let folders = controllers.filter(|folder| !folder.is_symlink()).chain([root.to_owned()]);
+        let mut found: Vec<PathBuf> = folders.map(|folder| folder.join(&self.name)).collect();
+        found.retain(|folder| folder.join("cgroup.procs").exists());
+        found.sort();
+        found
     }
 }
 
@@ -49,12 +70,37 @@ impl Operation for Delete {
                 )),
             });
         }
-        Ok(Plan::new(())
+        let mut plan = Plan::new(());
+        for folder in if self.cgroup { self.cgroups() } else { Vec::new() } {
+            let folder = folder.display().to_string();
+            plan = plan.step(Access::Host, folder.clone(), format!("remove cgroup {folder}"));
+        }
+        Ok(plan
             .step(Access::Delete, target(&self.name), format!("delete namespace {}", self.name))
             .effect(Effect::gone::<Namespace>(&place(ctx), &self.name)))
     }
 
     async fn apply(self, ctx: &Context) -> Result<()> {
+        for folder in if self.cgroup { self.cgroups() } else { Vec::new() } {
+            remove(&folder)?;
+        }
         Ok(ctx.client().await?.namespaces().delete(&self.name).await?)
+    }
+}
+
+/// Removes a cgroup in which nothing is.
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+            let folder = folder.display();
+            Err(Error::Conflict {
+                what: "cgroup",
+                name: folder.to_string(),
+                state: "still has processes or other cgroups in it".to_owned(),
+                cure: Some(format!("see what they are: find {folder} -name cgroup.procs -exec cat {{}} +")),
+            })
+        }
+        removed => removed.map_err(Error::file("remove", folder)),
     }
 }

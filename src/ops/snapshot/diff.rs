@@ -9,7 +9,7 @@ use crate::containerd::snapshots::{Kind, Mount};
 use crate::containerd::{Client, Labels};
 use crate::grant::Access;
 use crate::oci::{Descriptor, Digest, MediaType};
-use crate::ops::file::Target;
+use crate::ops::file::{Target, resolve};
 use crate::ops::lease::Leased;
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Operation, Plan, Result, image};
@@ -95,7 +95,7 @@ impl Operation for Diff {
         };
         let made = packing.run(ctx, leased.client(), &mut undo).await?;
         if let Some(path) = &self.options.path {
-            write(leased.client(), &made, path).await?;
+            write(leased.client(), &made, &resolve(ctx, path)).await?;
         }
         leased.release().await?;
         Ok(made)

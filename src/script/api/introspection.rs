@@ -2,7 +2,7 @@
 
 use rhai::{Dynamic, Map};
 
-use crate::containerd::containers::{DEFAULT_RUNTIME, RuncOptions};
+use crate::containerd::containers::{DEFAULT_RUNTIME, RuncOptions, Runtime};
 use crate::containerd::introspection::{Deprecation, RuntimeInfo};
 use crate::grant::Access;
 use crate::ops;
@@ -109,9 +109,10 @@ const INSPECT_RUNTIME: Spec = Spec {
         Opt::new("runc_binary", "string", "The runc that the shim asks. Default: the one in the daemon's path."),
         Opt::new("runc_root", "string", "Where that runc keeps its state."),
         Opt::new("runc_systemd_cgroup", "bool", "Whether that runc leaves cgroups to systemd. Default false."),
+        Opt::new("runtime_config_path", "string", "The options file of a runtime that is no runc."),
     ],
     access: Access::Read,
-    doc: "Asks the shim of a runtime what it is and can do, as `ctr plugins inspect-runtime` does; without a name that of runc.\n\nA path instead of a name, and a `runc_binary` or `runc_root`, need `host` access, as the daemon runs what is there. The daemon has to serve it, as containerd does since 2.0.",
+    doc: "Asks the shim of a runtime what it is and can do, as `ctr plugins inspect-runtime` does; without a name that of runc.\n\nA path instead of a name, a `runc_binary`, a `runc_root` and a `runtime_config_path` need `host` access, as the daemon runs what is there. The daemon has to serve it, as containerd does since 2.0.",
     examples: &[Example::runs(
         "try { print(inspect_runtime().features.ociVersionMax) } catch (e) { if !e.message.contains(\"PluginInfo\") { throw e } }",
     )],
@@ -124,9 +125,12 @@ fn inspect_runtime(call: &Call<'_>, runtime: Option<String>, options: Options) -
         systemd_cgroup: options.flag("runc_systemd_cgroup")?,
         ..RuncOptions::default()
     };
-    let runc = (runc != RuncOptions::default()).then_some(runc);
-    let runtime = runtime.as_deref().unwrap_or(DEFAULT_RUNTIME);
-    call.wait(ops::node::runtime(call.ctx(), runtime, runc.as_ref())).map(RuntimeObject)
+    let runtime = Runtime {
+        name: runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned()),
+        options: (runc != RuncOptions::default()).then_some(runc),
+        config_path: options.string("runtime_config_path")?,
+    };
+    call.wait(ops::node::runtime(call.ctx(), &runtime)).map(RuntimeObject)
 }
 
 /// Registers the functions and objects.

@@ -6,10 +6,10 @@ use crate::containerd::namespaces::Namespace;
 use crate::grant::Access;
 use crate::ops;
 use crate::script::call::Call;
-use crate::script::catalog::{Catalog, Example, Names, On, Param, Spec};
+use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::error::Result;
 use crate::script::object::{Field, Object};
-use crate::script::options::pairs_of;
+use crate::script::options::{Options, pairs_of};
 use crate::script::value::Name;
 
 /// A namespace.
@@ -111,14 +111,21 @@ const DELETE: Spec = Spec {
     name: "delete",
     on: On::Module("namespaces"),
     params: &[Param::of("name", Names::Namespace)],
-    options: &[],
+    options: &[Opt::new(
+        "cgroup",
+        "bool",
+        "Whether the cgroup of this host goes too that runc made for the containers of the namespace; there must be nothing in it. Needs `host` access. Default false.",
+    )],
     access: Access::Delete,
     doc: "Removes a namespace that has no images and no containers.",
-    examples: &[Example::runs("namespaces::create(\"example-gone\"); namespaces::delete(\"example-gone\")")],
+    examples: &[
+        Example::runs("namespaces::create(\"example-gone\"); namespaces::delete(\"example-gone\")"),
+        Example::runs("namespaces::create(\"example-gone\"); namespaces::delete(\"example-gone\", #{ cgroup: true })"),
+    ],
 };
 
-fn delete(call: &Call<'_>, name: Name) -> Result<()> {
-    call.run(ops::namespace::Delete::new(&name.0))
+fn delete(call: &Call<'_>, name: Name, options: Options) -> Result<()> {
+    call.run(ops::namespace::Delete::new(&name.0, options.flag("cgroup")?))
 }
 
 /// Registers the functions and objects of namespaces.

@@ -2,9 +2,7 @@
 
 use super::super::{Asks, Case};
 use super::case;
-use super::registries::{diff_ids_in, diff_ids_of};
 
-const BLOB: Asks = Asks::Read(diff_ids_in, diff_ids_of);
 const HELLO: &str = "hello";
 const DIGEST: &str = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
 const FETCH: &str = "content fetch --plain-http $REF";
@@ -17,7 +15,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("content list", "content list").after(&[FETCH]).words(&["sha256:"]),
         case("content list --quiet", "content ls -q").after(&[FETCH]).asks(Asks::Lines),
-        case("content get", "content get $CONFIG").after(&[IMPORT]).asks(Asks::Lines),
+        case("content get", "content get $LAYER").after(&[IMPORT]).asks(Asks::Lines),
         // What ctr stores is held by nothing, and gone as soon as the collector runs.
         case("content ingest", "content ingest upload-1").input(HELLO).apart(BAIT).shows(DIGEST),
         case("content ingest --expected-size", "content ingest --expected-size 5 upload-1")
@@ -45,12 +43,12 @@ pub fn cases() -> Vec<Case> {
         case("content fetch --skip-metadata", "content fetch --plain-http --skip-metadata $REF").older(FETCH),
         case("content fetch --metadata-only", "content fetch --plain-http --metadata-only $PAIR"),
         case("content fetch-object", "content fetch-object --plain-http $REF").asks(Asks::Lines),
-        case("content fetch-blob", "content fetch-blob --plain-http $REF $CONFIG").asks(BLOB),
+        case("content fetch-blob", "content fetch-blob --plain-http $REF $CONFIG $LAYER").asks(Asks::Lines),
         case(
             "content fetch-blob --media-type",
             "content fetch-blob --plain-http --media-type application/vnd.oci.image.config.v1+json $REF $CONFIG",
         )
-        .asks(BLOB),
+        .asks(Asks::Lines),
         case(
             "content push-object",
             "content push-object --plain-http $TARGET $LAYER application/vnd.oci.image.layer.v1.tar+gzip",

@@ -1,7 +1,5 @@
 //! How a registry is reached: the same flags for all commands that do.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::super::{Asks, Case};
@@ -22,16 +20,15 @@ const WAYS: [(&str, &str, &str, &str); 10] = [
 ];
 
 /// The uncompressed layers in the config that is an output, or is between what ctr says of its requests.
-pub fn diff_ids_in(text: &str) -> Value {
+fn diff_ids_in(text: &str) -> Value {
     let config = text.split_once("{\"created\"").map_or("", |(_, rest)| rest);
     let diff_ids = config.split_once("\"diff_ids\":").map_or("", |(_, rest)| rest);
     serde_json::Deserializer::from_str(diff_ids).into_iter().next().unwrap().unwrap()
 }
 
-/// The same of bytes, which ctrsh shows in base64.
-pub fn diff_ids_of(bytes: &Value) -> Value {
-    let text = STANDARD.decode(bytes.as_str().unwrap()).unwrap();
-    diff_ids_in(std::str::from_utf8(&text).unwrap())
+/// The same of the config itself.
+fn diff_ids_of(config: &Value) -> Value {
+    config["rootfs"]["diff_ids"].clone()
 }
 
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
