@@ -260,13 +260,19 @@ fn exit_statuses(env: &Env) {
     let create = |id: &str, options: &str| stage.value(&format!("create({id:?}, {IMAGE:?}, #{{ {options} }}).id"));
     create("once", "command: [\"sh\", \"-c\", \"exit 5\"]");
     both(&["tasks", "start", "once"], 5);
-    // One with a terminal gets this one, as with ctr.
+    // One with a terminal gets this one, as with ctr, also when it has nothing to say.
     create("seen", "tty: true, command: [\"sh\", \"-c\", \"read line; exit $line\"]");
     let mut command = env.ctrsh_command();
     command.args(["-n", &stage.namespace, "ctr", "tasks", "start", "seen"]);
     let mut terminal = Terminal::run(&command);
     terminal.press("6\r");
     assert_eq!(terminal.leave(), 6);
+    create("brief", "tty: true, command: [\"sh\", \"-c\", \"exit 7\"]");
+    let mut command = env.ctrsh_command();
+    command.args(["-n", &stage.namespace, "ctr", "tasks", "start", "brief"]);
+    for _ in 0..3 {
+        assert_eq!(Terminal::run(&command).leave(), 7);
+    }
 }
 
 fn bytes_on_stdout(env: &Env) {

@@ -24,13 +24,17 @@ fn start(p: &Parsed) -> Result<Vec<Step>> {
     if p.has("null-io") || p.value("log-uri").is_some() {
         return process(sequence(&[start, format!("wait({id})")]));
     }
-    process(sequence(&[
-        start,
-        format!(
-            "if container({id}).spec.process.terminal == true {{ attach({id}) }} else {{ logs({id}, #{{ follow: true }}); \
-             wait({id}) }}"
-        ),
-    ]))
+    let mut seated = Map::default();
+    seated.set("tty", "true");
+    // What goes along with a start keeps it apart from the terminal, which is then found again.
+    let with_terminal = match options.is_empty() {
+        true => call("start", &[id.clone()], &seated),
+        false => sequence(&[start.clone(), call("attach", &[id.clone()], &Map::default())]),
+    };
+    process(format!(
+        "if container({id}).spec.process.terminal == true {{ {with_terminal} }} else {{ {start}; logs({id}, #{{ follow: true }}); \
+         wait({id}) }}"
+    ))
 }
 
 fn list(p: &Parsed) -> Result<Vec<Step>> {

@@ -14,6 +14,7 @@ use crate::ops::stage::{IMAGE, Stage};
 pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
         trial("shell::attach::a terminal is left by keys and found again", env, left_and_found),
+        trial("shell::attach::a start gives it too", env, started),
         trial("shell::attach::the first command knows the size of the window", env, first_size),
         trial("shell::attach::keys are read while the process reads none", env, pasted),
         trial("shell::attach::a restart of the daemon is not noticed", env, restarted),
@@ -239,6 +240,30 @@ fn stopped(env: &Env) {
     daemon.signal(Signal::CONT);
     terminal.enter("delete(\"still\", #{ force: true })");
     assert_eq!(terminal.leave(), 0);
+}
+
+fn started(env: &Env) {
+    let stage = Stage::new(env, "shell");
+    let (mut terminal, id) = (at_prompt(&stage), env.fresh("box"));
+    terminal.press(&format!("create(\"{id}\", \"{IMAGE}\", #{{ tty: true, command: [\"sh\"] }}).id\r"));
+    terminal.wait_for_prompt();
+    terminal.press(&format!("let s = start(\"{id}\", #{{ tty: true }}); `left with ${{s}}`\r"));
+    wait_for_shell(&terminal);
+    terminal.press(LEAVE);
+    terminal.wait_for("left with ");
+    assert_eq!(stage.task_status(&id).as_deref(), Some("RUNNING"));
+    let again = stage.script(&format!("start({id:?}, #{{ tty: true }})")).unwrap_err();
+    assert!(again.error.message.contains("needs someone at a terminal"), "{again:?}");
+    terminal.press(&format!("attach(\"{id}\")\r"));
+    std::thread::sleep(Duration::from_millis(500));
+    terminal.press("exit 3\r");
+    terminal.wait("its status", |text| text.lines().any(|line| line.trim() == "3"));
+    terminal.press(&format!("let s = start(\"{id}\", #{{ tty: true }}); `ended with ${{s.code}}`\r"));
+    wait_for_shell(&terminal);
+    terminal.press("exit 4\r");
+    terminal.wait_for("ended with 4");
+    terminal.wait_for_prompt();
+    assert_eq!(stage.task_status(&id), None);
 }
 
 fn no_terminal(env: &Env) {

@@ -1,19 +1,25 @@
 //! What begins and ends the task of a container.
 
+use rhai::Dynamic;
+
 use super::ContainerObject;
+use super::attach::{DETACH_KEYS, detach_keys};
 use super::change::log_target;
 use super::make::{FIFO_DIR, NULL_IO};
 use crate::containerd::tasks::Exit;
 use crate::grant::Access;
 use crate::ops::Context;
-use crate::ops::container::{Kill, Restart, Signal, Start, StartOptions, Stop};
+use crate::ops::container::{
+    DetachKeys, Finished, Kill, Parted, Restart, Signal, Start, StartOptions, Stop, start_terminal,
+};
 use crate::ops::task::{Pause, Resume};
+use crate::script::api::process::ProcessObject;
 use crate::script::api::task::TaskObject;
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::error::Result;
 use crate::script::options::Options;
-use crate::script::value::Name;
+use crate::script::value::{Name, Ret};
 
 const ID: &[Param] = &[Param::of("id", Names::Container)];
 
@@ -22,7 +28,9 @@ const START_OPTIONS: &[Opt] = &[
     Opt::new("pid_file", "string", "A file to write the process's number to."),
     NULL_IO,
     FIFO_DIR,
-    Opt::new("detach", "bool", "As in ctr; it is always detached. `attach` connects a terminal."),
+    Opt::new("detach", "bool", "As in ctr: it is detached unless `tty` is given."),
+    Opt::new("tty", "bool", "Whether a container that was made with a terminal gets this one. Default false."),
+    DETACH_KEYS,
 ];
 
 const STOP_OPTIONS: &[Opt] = &[
@@ -43,14 +51,49 @@ fn code(exit: Option<Exit>) -> Option<i64> {
     exit.map(|exit| exit.code.into())
 }
 
-fn do_start(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Result<TaskObject> {
+/// What a start gives a script.
+struct Started(Dynamic);
+
+impl Ret for Started {
+    const TYPE: &'static str = "Task or Process";
+
+    fn give(self) -> Dynamic {
+        self.0
+    }
+}
+
+fn do_start(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Result<Started> {
+    let (tty, keys) = (options.flag("tty")?, detach_keys(options)?);
     let pid_file = options.string("pid_file")?.map(|path| ctx.settings().working_dir.join(path));
-    if options.bool("detach")? == Some(false) {
-        return Err(options.bad("detach", "is always true; attach(id) waits at its terminal"));
+    match options.bool("detach")? {
+        Some(true) if tty => return Err(options.bad("tty", "goes without detach; attach(id) connects it later")),
+        Some(false) if !tty => return Err(options.bad("detach", "is always true without tty")),
+        _ => {}
     }
     let fifo_dir = options.string("fifo_dir")?.map(|path| ctx.settings().working_dir.join(path));
     let options = StartOptions { log: log_target(options)?, pid_file, fifo_dir };
-    Ok(TaskObject(call.run_in(ctx, Start::new(id, options))?))
+    if tty && !ctx.is_dry_run() {
+        if options.log.is_some() || options.pid_file.is_some() || options.fifo_dir.is_some() {
+            return Err(call.argument("option 'tty'", "goes with no other output and no pid_file"));
+        }
+        return seated(call, ctx, id, &keys);
+    }
+    Ok(Started(Dynamic::from(TaskObject(call.run_in(ctx, Start::new(id, options))?))))
+}
+
+/// Starts a container with the user's terminal.
+fn seated(call: &Call<'_>, ctx: &Context, id: &str, keys: &DetachKeys) -> Result<Started> {
+    let Some(seat) = call.session().sink().seat() else {
+        return Err(call.argument("option 'tty'", "needs someone at a terminal; attach(id) connects one later"));
+    };
+    let size = seat.window()?;
+    let sitting = async { seat.sit(start_terminal(ctx, id, size).await?, keys).await };
+    Ok(Started(match call.session().wait(ctx, sitting)? {
+        Parted::Ended(code) => {
+            Dynamic::from(ProcessObject(Finished { container: id.to_owned(), code, ..Finished::default() }))
+        }
+        Parted::Left => Dynamic::UNIT,
+    }))
 }
 
 fn do_stop(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Result<Option<i64>> {
@@ -79,14 +122,14 @@ const START: Spec = Spec {
     params: ID,
     options: START_OPTIONS,
     access: Access::Run,
-    doc: "Starts a container and returns its task. Its output goes to a log; that of one with a terminal waits for `attach`.\n\nA task that has ended is replaced. It needs `run` access; `host` for a container that reaches its host, and for a log of one's own.",
+    doc: "Starts a container and returns its task. Its output goes to a log; that of one with a terminal waits for `attach`.\n\nWith `tty` the terminal that ctrsh runs in is connected with it, until it ends or the keys `detach_keys` are pressed; then the result is how it ended, or `()`. A task that has ended is replaced. It needs `run` access; `host` for a container that reaches its host, and for a log of one's own.",
     examples: &[Example::gives(
         "create(\"start-1\", \"busybox\", #{ command: [\"sleep\", \"60\"] }); let status = start(\"start-1\").status; delete(\"start-1\", #{ force: true }); status",
         "\"running\"",
     )],
 };
 
-fn start(call: &Call<'_>, id: Name, options: Options) -> Result<TaskObject> {
+fn start(call: &Call<'_>, id: Name, options: Options) -> Result<Started> {
     do_start(call, call.ctx(), &id.0, &options)
 }
 
@@ -96,14 +139,14 @@ const CONTAINER_START: Spec = Spec {
     params: &[],
     options: START_OPTIONS,
     access: Access::Run,
-    doc: "Starts the container and returns its task. Its output goes to a log; that of one with a terminal waits for `attach`.\n\nA task that has ended is replaced. It needs `run` access; `host` for a container that reaches its host, and for a log of one's own.",
+    doc: "Starts the container and returns its task. Its output goes to a log; that of one with a terminal waits for `attach`.\n\nWith `tty` the terminal that ctrsh runs in is connected with it, until it ends or the keys `detach_keys` are pressed; then the result is how it ended, or `()`. A task that has ended is replaced. It needs `run` access; `host` for a container that reaches its host, and for a log of one's own.",
     examples: &[Example::gives(
         "let c = create(\"start-2\", \"busybox\", #{ command: [\"sleep\", \"60\"] }); let status = c.start().status; c.delete(#{ force: true }); status",
         "\"running\"",
     )],
 };
 
-fn container_start(call: &Call<'_>, container: ContainerObject, options: Options) -> Result<TaskObject> {
+fn container_start(call: &Call<'_>, container: ContainerObject, options: Options) -> Result<Started> {
     container.touch();
     do_start(call, &call.at(container.place()), container.id(), &options)
 }
