@@ -30,6 +30,10 @@ fn ingest(p: &Parsed) -> Result<Vec<Step>> {
     script(call("content::ingest", &[source.text()], &options))
 }
 
+fn edit(p: &Parsed) -> Result<Vec<Step>> {
+    script(format!("print({}.digest)", call("content::edit", &[p.text(0)], &p.options()?)))
+}
+
 fn delete(p: &Parsed) -> Result<Vec<Step>> {
     script(call("content::delete", &[one_or_array(p.args())], &Map::default()))
 }
@@ -108,6 +112,21 @@ pub(super) const COMMANDS: &[Command] = &[
         sample: &[DIGEST],
         note: "content::text(DIGEST) returns what is text, content::get(DIGEST) any bytes",
         make: get,
+        ..COMMAND
+    },
+    Command {
+        group: GROUP,
+        names: &["edit"],
+        id: "C11",
+        tier: Tier::B,
+        usage: "[--editor COMMAND] DIGEST",
+        count: (1, 1),
+        sample: &[DIGEST],
+        flags: &[&[
+            one("editor", "vi", Tier::B, option(Value::Text)),
+            one("validate", "json", Tier::C, Form::Refused("leave it out: ctr has no validation behind it either")),
+        ]],
+        make: edit,
         ..COMMAND
     },
     Command {

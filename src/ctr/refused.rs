@@ -22,9 +22,6 @@ const API_VERSION: Flag = one("api-version", "3", C, NONE);
 fn refused(p: &Parsed) -> Result<Vec<Step>> {
     let path = p.command.path();
     let cure = match p.command.id {
-        "C11" => {
-            "content::get(DIGEST) gives the bytes; content::ingest puts what became of them back, under their own digest"
-        }
         "X3" => "ask the daemon's debug socket: curl --unix-socket /run/containerd/debug.sock http://d/debug/pprof/",
         _ => "a shim is spoken to by containerd; what it runs is told and changed by tasks(), exec, kill and delete",
     };
@@ -40,11 +37,6 @@ const SECONDS: Flag = one("seconds", "5s", C, NONE).or("s");
 
 /// The commands.
 pub(super) const COMMANDS: &[Command] = &[
-    Command {
-        usage: "DIGEST",
-        flags: &[&[one("validate", "json", C, NONE), one("editor", "vi", C, NONE)]],
-        ..command("content", &["edit"], "C11")
-    },
     Command { flags: &[&[DEBUG]], ..command("pprof", &["block"], "X3") },
     Command { flags: &[&[DEBUG]], ..command("pprof", &["goroutines"], "X3") },
     Command { flags: &[&[DEBUG]], ..command("pprof", &["heap"], "X3") },

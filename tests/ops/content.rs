@@ -13,6 +13,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::content::what is listed and read is what ctr lists and reads", env, read),
         trial("ops::content::what is ingested is verified, and kept as was chosen", env, ingested),
         trial("ops::content::what is wrong is not ingested, and leaves nothing", env, mismatch),
+        trial("ops::content::what an editor leaves is another blob, or nothing", env, edited),
         trial("ops::content::labels and deletions are those of ctr", env, changed),
         trial("ops::content::a fetch brings what ctr's brings", env, fetched),
         trial("ops::content::objects of a registry need no daemon", env, objects),
@@ -56,6 +57,28 @@ fn read(env: &Env) {
     assert_eq!(saved[0], 3);
     let bytes = std::fs::read(stage.folder.join("work/layer")).unwrap();
     assert_eq!(ctrsh::oci::Digest::sha256(&bytes).to_string(), saved[1].as_str().unwrap());
+}
+
+fn edited(env: &Env) {
+    let stage = Stage::new(env, "content");
+    let before = digests(&stage);
+    let of_image = stage.value(&format!("image(\"{IMAGE}\").digest"));
+    let of_image = of_image.as_str().unwrap();
+    let old = labels(&stage, of_image);
+    let edit = |editor: &str| stage.script(&format!("content::edit({of_image:?}, #{{ editor: {editor:?} }}).digest"));
+    // One that changes nothing makes nothing, and pins nothing.
+    assert_eq!(edit("true").unwrap(), of_image);
+    assert_eq!(labels(&stage, of_image), old);
+    let failed = edit("echo lost | tee; exit 3; :").unwrap_err();
+    assert!(failed.error.message.contains("exit status: 3, so nothing is stored"), "{failed:?}");
+    let unknown = edit("/nowhere/editor").unwrap_err();
+    assert!(unknown.error.message.contains("exit status: 127"), "{unknown:?}");
+    assert_eq!(digests(&stage), before);
+    let made = edit("echo edited >").unwrap();
+    let made = made.as_str().unwrap();
+    assert_eq!(stage.ctr(&["content", "get", made]), "edited\n");
+    assert!(labels(&stage, made).iter().any(|label| label.starts_with("containerd.io/gc.root=")));
+    assert_eq!(digests(&stage).len(), before.len() + 1);
 }
 
 fn ingested(env: &Env) {

@@ -70,6 +70,7 @@ impl Ingest {
             return Ok(());
         }
         let folder = &ctx.settings().temp_dir;
+        tokio::fs::create_dir_all(folder).await.map_err(Error::file("make", folder))?;
         let spooled = NamedTempFile::new_in(folder).map_err(fail(folder))?;
         let mut pipe = tokio::fs::File::open(&path).await.map_err(fail(&path))?;
         let mut file = tokio::fs::File::from_std(spooled.reopen().map_err(fail(folder))?);

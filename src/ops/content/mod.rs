@@ -1,6 +1,7 @@
 //! Content: blobs by their digest, below images.
 
 mod delete;
+mod edit;
 mod fetch;
 mod ingest;
 mod ingests;
@@ -11,6 +12,7 @@ mod push;
 mod read;
 
 pub use delete::Delete;
+pub use edit::Edit;
 pub use fetch::{FetchBlobs, blobs, object};
 pub use ingest::{Ingest, IngestOptions, Source};
 pub use ingests::{Abort, active};

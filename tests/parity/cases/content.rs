@@ -3,6 +3,11 @@
 use super::super::{Asks, Case};
 use super::case;
 
+/// What comes of an edit, which ctr leaves to the collector.
+const EDITED: &[&str] = &[
+    "sha256:2c8b08da5ce60398e1f19af0e5dccc744df274b826abe585eaba68c525434806",
+    "sha256:27dd8ed44a83ff94d557f9fd0412ed5a8cbca69ea04922d88c01184a07300a5a",
+];
 const HELLO: &str = "hello";
 const DIGEST: &str = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
 const FETCH: &str = "content fetch --plain-http $REF";
@@ -15,6 +20,15 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("content list", "content list").after(&[FETCH]).words(&["sha256:"]),
         case("content list --quiet", "content ls -q").after(&[FETCH]).asks(Asks::Lines),
+        // An editor that puts another file in place of the one it got is not seen by ctr.
+        case("content edit", "content edit --editor 'echo one | tee' $CONFIG")
+            .after(&[IMPORT])
+            .asks(Asks::Lines)
+            .apart(EDITED),
+        case("content edit --editor", "content edit --editor 'echo two | tee' $CONFIG")
+            .after(&[IMPORT])
+            .asks(Asks::Lines)
+            .apart(EDITED),
         case("content get", "content get $LAYER").after(&[IMPORT]).asks(Asks::Lines),
         // What ctr stores is held by nothing, and gone as soon as the collector runs.
         case("content ingest", "content ingest upload-1").input(HELLO).apart(BAIT).shows(DIGEST),

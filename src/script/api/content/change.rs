@@ -80,6 +80,29 @@ fn bytes_of(call: &Call<'_>, source: Dynamic) -> Result<Source> {
     }
 }
 
+const EDIT: Spec = Spec {
+    name: "edit",
+    on: On::Module("content"),
+    params: &[Param::new("digest")],
+    options: &[Opt::new(
+        "editor",
+        "string",
+        "The command of the shell that edits the file whose name follows it. Default: `EDITOR` of the environment, else `vi`.",
+    )],
+    access: Access::Write,
+    doc: "Runs an editor on a copy of a blob, stores what it leaves as a blob with a digest of its own, and returns that one, kept until it is deleted.\n\nThe old blob stays as it is, and so does what refers to it. An editor that fails stores nothing. It needs `host` access too, as the editor is a program of this host.",
+    examples: &[Example::gives(
+        "let b = content::ingest(\"a first word\"); let e = content::edit(b, #{ editor: \"sed -i s/first/second/\" }); content::text(e)",
+        "\"a second word\"",
+    )],
+};
+
+fn edit(call: &Call<'_>, name: Name, options: Options) -> Result<BlobObject> {
+    let named = options.string("editor")?.or_else(|| call.session().environment("EDITOR"));
+    let editor = named.filter(|editor| !editor.trim().is_empty()).unwrap_or_else(|| "vi".to_owned());
+    call.run(content::Edit::new(digest(&name)?, &editor)).map(BlobObject)
+}
+
 const DELETE: Spec = Spec {
     name: "delete",
     on: On::Module("content"),
@@ -156,6 +179,7 @@ fn prune_references(call: &Call<'_>, options: Options) -> Result<PrunedObject> {
 /// Registers the functions.
 pub(super) fn register(catalog: &mut Catalog) {
     catalog.add(&INGEST, ingest);
+    catalog.add(&EDIT, edit);
     catalog.add(&DELETE, delete);
     catalog.add(&LABEL, label);
     catalog.add(&ABORT, abort);
