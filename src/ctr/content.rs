@@ -9,7 +9,7 @@ use super::table::{
 use super::{Result, Step};
 
 const GROUP: &str = "content";
-const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+pub(super) const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const REFERENCE: &str = "docker.io/library/busybox:latest";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 

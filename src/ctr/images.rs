@@ -1,5 +1,6 @@
 //! `ctr images`.
 
+use super::content::DIGEST;
 use super::error::Error;
 use super::parse::Parsed;
 use super::source::{self, Map, array, call, each, labels, one_or_array, text};
@@ -20,9 +21,6 @@ const WHOLE_INDEX: Form =
 
 const ALWAYS_FOUR: Form = Form::Other("four blobs of an image move at the same time");
 
-const NO_MANIFEST: Form =
-    Form::Refused("name the platform whose manifest it is: push(TARGET, SOURCE, #{ platform: \"linux/arm64\" })");
-
 const PULL: &[Flag] = &[
     SNAPSHOTTER,
     LABEL,
@@ -42,8 +40,13 @@ fn pull(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 const PUSH: &[Flag] = &[
-    one("manifest", "sha256:…", Tier::C, NO_MANIFEST),
-    one("manifest-type", "application/vnd.oci.image.manifest.v1+json", Tier::C, NO_MANIFEST),
+    one("manifest", DIGEST, Tier::C, option(Value::Text)),
+    one(
+        "manifest-type",
+        "application/vnd.oci.image.manifest.v1+json",
+        Tier::C,
+        Form::Other("a manifest says itself what it is"),
+    ),
     many("platform", "linux/arm64", Tier::A, Form::Own),
     one("max-concurrent-uploaded-layers", "8", Tier::B, ALWAYS_FOUR),
     switch(
@@ -56,10 +59,15 @@ const PUSH: &[Flag] = &[
 
 fn push(p: &Parsed) -> Result<Vec<Step>> {
     let mut options = p.options()?;
-    let source = p.args().get(1);
+    // As with ctr, a manifest is sent whatever image stands there.
+    let source = p.args().get(1).filter(|_| !p.has("manifest"));
     match p.values("platform")[..] {
         [] => {}
         [platform] => options.set("platform", text(platform)),
+        ref several if p.has("manifest") => {
+            let problem = format!("takes one --platform beside --manifest, not {}", several.len());
+            return Err(Error::arguments(p.command, problem));
+        }
         ref several => {
             let mut all = Map::default();
             all.set("platforms", array(several));
@@ -91,24 +99,19 @@ fn delete(p: &Parsed) -> Result<Vec<Step>> {
 const ALL_OF_IT: Form =
     Form::Other("all that the archive holds is brought in; copy(\"archive:FILE\", node(), #{ platforms: … }) chooses");
 const NO_DIGEST_NAMES: Form = Form::Other("images get the names of the archive; image(NAME).digest has the digest");
-const NOT_THE_INDEX: Form = Form::Refused("load the archive, and give each image a name of its own with tag");
 
 const IMPORT: &[Flag] = &[
     one("base-name", "example/box", Tier::A, option_as("name", Value::Text)),
     switch("digests", Tier::B, NO_DIGEST_NAMES),
     switch("skip-digest-for-named", Tier::B, NO_DIGEST_NAMES),
-    one("index-name", "example/all:1", Tier::C, NOT_THE_INDEX),
+    one("index-name", "example/all:1", Tier::B, option(Value::Text)),
     switch("all-platforms", Tier::A, ALL_OF_IT),
     one("platform", "linux/arm64", Tier::A, ALL_OF_IT),
     switch("no-unpack", Tier::A, option_as("unpack", Value::Off)),
     switch("compress-blobs", Tier::B, Form::Other("blobs keep their bytes, and images their digests")),
     SNAPSHOTTER,
     LOCAL,
-    switch(
-        "discard-unpacked-layers",
-        Tier::C,
-        Form::Refused("leave it out, and call content::prune_references() afterwards, which is for all images"),
-    ),
+    switch("discard-unpacked-layers", Tier::B, option(Value::Switch)),
     many("label", "team=core", Tier::B, Form::Own),
     SYNC_FS,
 ];

@@ -10,8 +10,6 @@ const A: Tier = Tier::A;
 const B: Tier = Tier::B;
 const C: Tier = Tier::C;
 
-const NO_CLASSES: Form = Form::Refused("write the class into a spec of your own and give that with --config");
-
 /// How a container is made.
 const SPEC: &[Flag] = &[
     one("snapshotter", "native", A, option(Value::Text)),
@@ -40,9 +38,9 @@ const SPEC: &[Flag] = &[
     one("seccomp-profile", "profile.json", B, option(Value::Text)),
     one("apparmor-default-profile", "ctrsh-default", B, option(Value::Text)),
     one("apparmor-profile", "web", B, option(Value::Text)),
-    one("rdt-class", "gold", C, NO_CLASSES),
-    one("blockio-config-file", "/etc/blockio.yaml", C, NO_CLASSES),
-    one("blockio-class", "gold", C, NO_CLASSES),
+    one("rdt-class", "gold", B, option(Value::Text)),
+    one("blockio-config-file", "/etc/blockio.yaml", B, option(Value::Text)),
+    one("blockio-class", "gold", B, option(Value::Text)),
     switch("rootfs", A, option(Value::Switch)),
     switch("no-pivot", B, option(Value::Switch)),
     one("cpu-quota", "50000", B, option(Value::Count(Some(-1)))),

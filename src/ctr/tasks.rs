@@ -131,7 +131,7 @@ pub(super) const COMMANDS: &[Command] = &[
             one("log-uri", "file:///var/log/web.log", A, option(Value::Text)),
             one("pid-file", "web.pid", A, option(Value::Text)),
             one("fifo-dir", "/run/fifos", C, option(Value::Text)),
-            switch("no-pivot", C, Form::Refused("make the container so: create(ID, IMAGE, #{ no_pivot: true })")),
+            switch("no-pivot", B, option(Value::Switch)),
         ]],
         make: start,
         ..COMMAND

@@ -163,9 +163,9 @@ fn mistakes_are_named_with_the_nearest_name() {
         "it is used as ctr run [FLAGS] IMAGE CONTAINER [COMMAND [ARGUMENT…]], or --config FILE CONTAINER",
     );
     assert_eq!(translate(&["images"]).unwrap_err().to_string(), "ctr images needs a command");
-    let refused = translate(&["run", "--rdt-class", "gold", "a", "b"]).unwrap_err();
-    assert_eq!(refused.to_string(), "ctrsh does not do ctr run --rdt-class");
-    assert!(refused.hint().unwrap().contains("--config"));
+    let refused = translate(&["namespaces", "remove", "--cgroup", "a"]).unwrap_err();
+    assert_eq!(refused.to_string(), "ctrsh does not do ctr namespaces remove --cgroup");
+    assert!(refused.hint().unwrap().contains("rmdir"));
 }
 
 #[test]

@@ -241,7 +241,7 @@ fn pushed(env: &Env) {
     // Of another registry, so that nothing can be mounted.
     let name = env.pushed(Kind::Index, "daemon");
     let push = |source: &str, target: &str, platform: Option<Matcher>| {
-        let options = PushOptions { source: Some(source.into()), platform, registry: Options::default() };
+        let options = PushOptions { source: Some(source.into()), platform, ..PushOptions::default() };
         scene.run(&scene.ctx, PushByDaemon::new(reference(target), options))
     };
     scene.pull_ourselves(&scene.namespace, &name, Arrival::default());
@@ -258,6 +258,10 @@ fn pushed(env: &Env) {
     assert!(error.hint().unwrap().contains("all_platforms"), "{error:?}");
     let error = push(&name, &target, Some(Matcher::host())).unwrap_err();
     assert!(error.kind() == Failed::Usage && error.to_string().contains("platform"), "{error}");
+    let manifest = Some(env.image(Kind::Index).manifest.parse().unwrap());
+    let by_digest = PushByDaemon::new(reference(&target), PushOptions { manifest, ..PushOptions::default() });
+    let error = scene.run(&scene.ctx, by_digest).unwrap_err();
+    assert!(error.kind() == Failed::Usage && error.to_string().contains("manifest"), "{error}");
 
     let whole = Arrival { platforms: Matcher::All, unpack: false, ..Arrival::default() };
     scene.pull_ourselves(&scene.namespace, &name, whole);

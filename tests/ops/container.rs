@@ -21,6 +21,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::container::ctr sees each step of a life", env, life),
         trial("ops::container::exec captures code, output and input", env, exec),
         trial("ops::container::exit codes are exact however soon a process ends", env, exit_codes),
+        trial("ops::container::a start without pivot_root is for that once", env, no_pivot),
         trial("ops::container::stop kills what ignores its signal", env, stop),
         trial("ops::container::a failed run leaves nothing", env, failed_run),
         trial("ops::container::two hundred rounds leave nothing", env, rounds),
@@ -149,6 +150,34 @@ fn exit_codes(env: &Env) {
     let killed = stage.run(Exec::new(&id, words(&["sh", "-c", "kill -9 $$"]), ExecOptions::default())).unwrap();
     assert_eq!(killed.code, 137);
     stage.run(Delete::new(&id, true, false)).unwrap();
+}
+
+fn no_pivot(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let id = env.fresh("tasks");
+    // runc writes down how it runs a container.
+    let root = stage.folder.join("runc");
+    let mut options = command(&["sleep", "1000"]);
+    options.runc.root = root.to_string_lossy().into_owned();
+    stage.run(Create::new(&id, IMAGE, options)).unwrap();
+    let record = stage.info(&id)["Runtime"].clone();
+    for no_pivot in [true, false] {
+        stage.run(Start::new(&id, StartOptions { no_pivot, ..StartOptions::default() })).unwrap();
+        let state = std::fs::read(root.join(&stage.namespace).join(&id).join("state.json")).unwrap();
+        let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+        assert_eq!(state["config"]["no_pivot_root"].as_bool().unwrap_or_default(), no_pivot, "{}", state["config"]);
+        assert_eq!(stage.info(&id)["Runtime"], record);
+        stage.run(Stop::new(&id, Some("KILL".parse().unwrap()), None)).unwrap();
+    }
+    stage.run(Delete::new(&id, true, false)).unwrap();
+    let other = env.fresh("tasks");
+    let options = CreateOptions { runtime: Some("io.example.other.v1".into()), ..command(&["true"]) };
+    stage.run(Create::new(&other, IMAGE, options)).unwrap();
+    let start = Start::new(&other, StartOptions { no_pivot: true, ..StartOptions::default() });
+    let error = stage.run(start).unwrap_err();
+    assert_eq!(error.kind(), Failed::Usage, "{error}");
+    assert!(error.to_string().contains("io.example.other.v1"), "{error}");
+    stage.run(Delete::new(&other, true, false)).unwrap();
 }
 
 fn stop(env: &Env) {

@@ -13,7 +13,7 @@ use ctrsh::ops::image::{
 };
 use libtest_mimic::Trial;
 
-use super::stage::Stage;
+use super::stage::{IMAGE, Stage};
 use crate::harness::image::{Kind, foreign};
 use crate::harness::{Env, trial};
 
@@ -25,6 +25,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::image::what we push is what skopeo and ctr read", env, pushed),
         trial("ops::image::a second push costs no blob, and a new repository mounts", env, again),
         trial("ops::image::an index that is here in part goes as its one platform", env, partial),
+        trial("ops::image::a manifest is sent by its digest alone", env, by_digest),
         trial("ops::image::a pull that is dropped leaves nothing", env, dropped),
         trial("ops::image::a dry run of pull and push changes nothing", env, dry),
         trial("ops::image::a manifest that was there without labels gets them", env, adopted),
@@ -176,6 +177,47 @@ fn partial(env: &Env) {
     let done = stage.run(Push::new(reference(&target), options)).unwrap();
     assert_eq!(done.root.digest, image.target.digest);
     assert_eq!(digest_at(env, &target), image.target.digest.to_string());
+}
+
+fn by_digest(env: &Env) {
+    for kind in [Kind::ThreeLayers, Kind::Docker, Kind::Index] {
+        let stage = Stage::of(env, "images", kind);
+        let built = env.image(kind);
+        let target = format!("{}:digest", env.repository("images"));
+        let push = |ctx: &ctrsh::ops::Context, digest: &str| {
+            let options = PushOptions { manifest: Some(digest.parse().unwrap()), ..PushOptions::default() };
+            stage.run_in(ctx, Push::new(reference(&target), options))
+        };
+        // Docker's manifest is another one than that of the layout.
+        let listed = stage.ctr(&["images", "ls", &format!("name=={IMAGE}")]);
+        let root = listed.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap();
+        let digest = if kind == Kind::Docker { root } else { &built.manifest };
+        push(&stage.ctx.dry_run(), digest).unwrap();
+        assert!(!env.skopeo(&["inspect", "--tls-verify=false", &format!("docker://{target}")]).succeeded());
+        // It need be part of no image.
+        stage.ctr(&["content", "label", digest, "containerd.io/gc.root=now"]);
+        for name in list_names(&stage) {
+            stage.ctr(&["images", "rm", &name]);
+        }
+        assert_eq!(push(&stage.ctx, digest).unwrap().root.digest.as_str(), digest, "{kind:?}");
+        assert_eq!(digest_at(env, &target), digest, "{kind:?}");
+        let layer = stage.ctr(&["content", "ls", "-q"]);
+        let layer = layer.lines().find(|line| built.layers.contains(&(*line).to_owned())).unwrap();
+        let error = push(&stage.ctx, layer).unwrap_err();
+        assert_eq!(error.kind(), Failed::Usage, "{error}");
+        assert!(error.to_string().contains("neither a manifest nor an index"), "{error}");
+        let absent = Digest::sha256(b"absent");
+        let error = push(&stage.ctx, absent.as_str()).unwrap_err();
+        assert_eq!(error.kind(), Failed::NotFound, "{error}");
+        assert!(error.to_string().contains(&format!("no manifest {absent}")), "{error}");
+        assert!(error.hint().unwrap().contains("content::list()"), "{:?}", error.hint());
+        // What a manifest here names need not be here.
+        stage.ctr(&["content", "rm", layer]);
+        let target = format!("{}:part", env.repository("images/other"));
+        let options = PushOptions { manifest: Some(digest.parse().unwrap()), ..PushOptions::default() };
+        let error = stage.run(Push::new(reference(&target), options)).unwrap_err();
+        assert!(error.to_string().contains(layer), "{error}");
+    }
 }
 
 fn dropped(env: &Env) {

@@ -1,6 +1,7 @@
 //! The operations, each compared with what the real `ctr` sees.
 
 mod archive;
+mod archive_index;
 mod by_daemon;
 mod companions;
 mod container;
@@ -38,6 +39,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(container_script::trials(env));
     trials.extend(container_spec::trials(env));
     trials.extend(archive::trials(env));
+    trials.extend(archive_index::trials(env));
     trials.extend(by_daemon::trials(env));
     trials.extend(companions::trials(env));
     trials.extend(convert::trials(env));

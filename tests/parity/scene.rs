@@ -244,6 +244,9 @@ impl Side {
         fs::write(folder.join("web.env"), "TZ=UTC\nAREA=a\n").unwrap();
         fs::write(folder.join("profile.json"), r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#).unwrap();
         fs::write(folder.join("pod.json"), "{}").unwrap();
+        let limits = "{ Devices: [/dev/loop0], ThrottleReadBps: 50M, ThrottleWriteIOPS: 10k }";
+        let classes = format!("Classes:\n  gold: [{{ Weight: 80 }}, {limits}]\n  silver: [{{ Weight: 40 }}]\n");
+        fs::write(folder.join("blockio.yaml"), classes).unwrap();
         fs::create_dir(folder.join("mnt")).unwrap();
         // Root of a user namespace has to get to its files.
         fs::set_permissions(env.sandbox_folder(), fs::Permissions::from_mode(0o711)).unwrap();

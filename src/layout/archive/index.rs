@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::read::{Contents, sniff};
 use crate::layout::error::{Error, Result};
-use crate::layout::names::{self, ListedImage};
+use crate::layout::names::{self, ListedImage, Selector};
 use crate::layout::stream::{CHUNK, Piece};
 use crate::oci::media_type::Compression;
 use crate::oci::{Algorithm, Descriptor, Digest, Hasher, ImageConfig, Index, Manifest, MediaType, Reference};
@@ -21,7 +21,9 @@ const MAX_JSON: u64 = 20 << 20;
 pub(crate) struct Listing {
     /// The images, in the archive's order.
     pub(crate) images: Vec<ListedImage>,
-    /// Manifests that are not in the archive but were made of what it says.
+    /// The list itself as one index: the layout's own, else what containerd's importer makes of Docker's list.
+    pub(crate) index: Option<Descriptor>,
+    /// Documents that are not among the archive's blobs: the index, and manifests made of what the archive says.
     pub(crate) made: HashMap<Digest, Bytes>,
     /// Blobs that lie under another name than their digest.
     pub(crate) blobs: HashMap<Digest, Piece>,
@@ -61,12 +63,14 @@ pub(crate) fn read(contents: &Contents) -> Result<Listing> {
             return Err(broken(contents, "oci-layout", format!("its version is {}", layout.image_layout_version)));
         }
         let index = match contents.piece("index.json") {
-            Some(_) => Some(json::<Index>(contents, "index.json")?),
+            Some(_) => Some(document::<Index>(contents, "index.json")?),
             None => None,
         };
         match index {
-            Some(index) if !index.manifests.is_empty() || docker.is_none() => {
-                return Ok(Listing { images: names::list(index), ..Listing::default() });
+            Some((bytes, index)) if !index.manifests.is_empty() || docker.is_none() => {
+                let mut listing = Listing { images: names::list(index), ..Listing::default() };
+                listing.keep_index(bytes);
+                return Ok(listing);
             }
             None if docker.is_none() => {
                 return Err(Error::Missing { path: contents.name.to_string(), what: "index.json".into() });
@@ -81,7 +85,23 @@ pub(crate) fn read(contents: &Contents) -> Result<Listing> {
     for image in json::<Vec<DockerImage>>(contents, "manifest.json")? {
         add_docker(contents, &image, &mut listing)?;
     }
+    let named = listing.images.iter().map(|image| {
+        let mut target = image.target.clone();
+        target.annotations = image.name.clone().map(Selector::Name).unwrap_or_default().annotations();
+        target
+    });
+    let index = Index { media_type: None, ..Index::of(named.collect()) };
+    let bytes = serde_json::to_vec(&index).map_err(|error| broken(contents, "manifest.json", error.to_string()))?;
+    listing.keep_index(bytes.into());
     Ok(listing)
+}
+
+impl Listing {
+    fn keep_index(&mut self, bytes: Bytes) {
+        let digest = Digest::sha256(&bytes);
+        self.index = Some(Descriptor::new(MediaType::OciIndex, digest.clone(), bytes.len() as u64));
+        self.made.insert(digest, bytes);
+    }
 }
 
 /// Makes the manifest of one of Docker's images as containerd's importer does, byte for byte, so that the digests agree.
@@ -173,6 +193,11 @@ fn find(contents: &Contents, what: &str, name: &str) -> Result<Piece> {
 }
 
 fn json<T: DeserializeOwned>(contents: &Contents, name: &str) -> Result<T> {
+    Ok(document(contents, name)?.1)
+}
+
+/// Reads a JSON document, and returns its bytes too.
+fn document<T: DeserializeOwned>(contents: &Contents, name: &str) -> Result<(Bytes, T)> {
     let piece = find(contents, "file", name)?;
     if piece.len > MAX_JSON {
         return Err(broken(
@@ -181,7 +206,9 @@ fn json<T: DeserializeOwned>(contents: &Contents, name: &str) -> Result<T> {
             format!("it has {} bytes, more than the {MAX_JSON} that are read", piece.len),
         ));
     }
-    serde_json::from_slice(&piece.read_all()?).map_err(|error| broken(contents, name, error.to_string()))
+    let bytes = piece.read_all()?;
+    let read = serde_json::from_slice(&bytes).map_err(|error| broken(contents, name, error.to_string()))?;
+    Ok((bytes, read))
 }
 
 fn broken(contents: &Contents, name: &str, reason: String) -> Error {

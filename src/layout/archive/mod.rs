@@ -73,6 +73,14 @@ impl ArchiveReader {
         &self.0.listing.images
     }
 
+    /// Returns the archive's list of images as an index, which [`Self::source_for`] copies like an image: the one that it
+    /// has, or the one that containerd makes of an archive of Docker's.
+    #[must_use]
+    pub fn index(&self) -> Option<ListedImage> {
+        let target = self.0.listing.index.clone()?;
+        Some(ListedImage { name: None, tag: None, target })
+    }
+
     /// Finds an image by name, tag or digest.
     ///
     /// # Errors

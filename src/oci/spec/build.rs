@@ -92,6 +92,9 @@ pub fn build(basis: &Basis<'_>, options: &SpecOptions) -> Result<Spec, Error> {
     }
     join_namespaces(&mut linux, options)?;
     options.limits()?.lay_over(&mut resources)?;
+    if let Some(block_io) = &options.block_io {
+        resources.other.insert("blockIO".to_owned(), block_io.clone());
+    }
     map_ids(&mut linux, options)?;
     add_devices(&mut linux, &mut resources, &options.devices);
     if let Some(cgroup) = &options.cgroup {
@@ -103,6 +106,9 @@ pub fn build(basis: &Basis<'_>, options: &SpecOptions) -> Result<Spec, Error> {
             return Err(refuse("rootfs_propagation", propagation, format!("it is one of {}", known.join(", "))));
         }
         linux.rootfs_propagation.clone_from(propagation);
+    }
+    if let Some(class) = &options.rdt_class {
+        set_rdt_class(&mut linux, class)?;
     }
     if let Some(hostname) = &options.hostname {
         spec.hostname.clone_from(hostname);
@@ -279,6 +285,15 @@ fn join_namespaces(linux: &mut Linux, options: &SpecOptions) -> Result<(), Error
             None => linux.namespaces.push(wanted),
         }
     }
+    Ok(())
+}
+
+/// Puts it into a class of resctrl (containerd `oci/spec_opts.go`, WithRdt). Whether the class is there is up to the runtime.
+fn set_rdt_class(linux: &mut Linux, class: &str) -> Result<(), Error> {
+    if class.is_empty() || class == "." || class == ".." || class.contains(['/', '\n', '\0']) {
+        return Err(refuse("rdt_class", class, "it is no name of a folder of /sys/fs/resctrl"));
+    }
+    linux.other.insert("intelRdt".to_owned(), serde_json::json!({ "closID": class }));
     Ok(())
 }
 

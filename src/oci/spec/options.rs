@@ -89,6 +89,10 @@ pub struct SpecOptions {
     pub rootfs_propagation: Option<String>,
     /// The AppArmor profile, which must be loaded.
     pub apparmor_profile: Option<String>,
+    /// The class of service for its caches and memory bandwidth: a folder of `/sys/fs/resctrl`.
+    pub rdt_class: Option<String>,
+    /// Weights and limits of block I/O, looked up (runtime-spec, `linux.resources.blockIO`).
+    pub block_io: Option<serde_json::Value>,
 }
 
 impl SpecOptions {

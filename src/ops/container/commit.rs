@@ -268,7 +268,7 @@ impl Operation for Commit {
             unpack: true,
             snapshotter: Some(found.container.snapshotter.clone()),
             labels: Labels::new(),
-            metadata_only: false,
+            ..Arrival::default()
         };
         let (image, _) = arrival.bring(ctx, &made, &name, &made.root, &graph).await?;
         leased.release().await?;

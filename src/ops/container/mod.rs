@@ -5,6 +5,7 @@
 
 mod apparmor;
 mod attach;
+mod blockio;
 mod cdi;
 mod checkpoint;
 mod cni;
@@ -34,6 +35,7 @@ mod userns;
 mod wait;
 
 pub use attach::{attach, attachable};
+pub use blockio::block_io;
 pub use cdi::named_devices;
 pub use checkpoint::{Checkpoint, CheckpointOptions};
 pub use commit::{Commit, CommitOptions};

@@ -7,7 +7,7 @@ use super::checkpoint::{CONTAINER, IMAGE_NAME, PARENT, RUNTIME, RUNTIME_OPTIONS,
 use super::create::{runs_on_host, unpack};
 use super::host::facts;
 use super::rootfs::user_files;
-use super::start::{Detached, create_task_from, has_terminal, running};
+use super::start::{Detached, Making, create_task_with, has_terminal, running};
 use super::{STOP_SIGNAL_LABEL, Signal, Snapshot, network, reach};
 use crate::containerd::containers::{Container, Runtime, read_spec};
 use crate::containerd::images::Image;
@@ -356,7 +356,8 @@ impl Operation for Restore {
             let stdio = output.stdio(terminal);
             let is_live = found.state.is_some();
             let fresh = Snapshot { container: container.clone(), task: None };
-            let created = create_task_from(&client, &fresh, &stdio, found.state, &mut undo).await;
+            let making = Making { checkpoint: found.state, ..Making::default() };
+            let created = create_task_with(&client, &fresh, &stdio, making, &mut undo).await;
             created.map_err(|error| if is_live { self.not_restored(&error) } else { error })?;
             client.tasks().start(&self.id, "").await.map_err(|error| {
                 let error = Error::from(error);

@@ -24,6 +24,17 @@ pub struct StartOptions {
     pub pid_file: Option<PathBuf>,
     /// A folder for FIFOs, which its output goes to in place of a log: for whoever attaches, or reads them.
     pub fifo_dir: Option<PathBuf>,
+    /// Has runc leave out `pivot_root` this time, whatever the container was made with.
+    pub no_pivot: bool,
+}
+
+/// What a task is made with, beside its container.
+#[derive(Debug, Default)]
+pub(super) struct Making {
+    /// The state that it goes on from.
+    pub(super) checkpoint: Option<Descriptor>,
+    /// Has runc leave out `pivot_root`.
+    pub(super) no_pivot: bool,
 }
 
 /// Where a detached process's input comes from and its output goes.
@@ -152,7 +163,10 @@ impl Operation for Start {
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Task>> {
         let found = snapshot(ctx, &self.id).await?;
         check_startable(&found)?;
-        let StartOptions { log, fifo_dir, .. } = &self.options;
+        let StartOptions { log, fifo_dir, no_pivot, .. } = &self.options;
+        if *no_pivot {
+            check_runc(&found.container)?;
+        }
         check_detached(log.as_ref(), fifo_dir.as_deref(), has_terminal(&found.container))?;
         let own = || LogTarget::of_container(&ctx.settings().log_dir, ctx.namespace(), &self.id);
         let preview = running(&self.id, &log.clone().unwrap_or_else(own).stdio());
@@ -174,7 +188,8 @@ impl Operation for Start {
         let output = Detached::choose(ctx, &id, options.log.as_ref(), options.fifo_dir.as_deref(), terminal)?;
         let stdio = output.stdio(terminal);
         let mut undo = Undo::new(ctx.debts());
-        create_task(&client, &found, &stdio, &mut undo).await?;
+        let making = Making { no_pivot: options.no_pivot, ..Making::default() };
+        create_task_with(&client, &found, &stdio, making, &mut undo).await?;
         let pid = client.tasks().start(&id, "").await?;
         if let Some(path) = &options.pid_file {
             write_pid(path, pid)?;
@@ -204,6 +219,15 @@ pub(super) fn check_startable(found: &Snapshot) -> Result<()> {
     }
 }
 
+/// Refuses options of runc for what another runtime runs.
+fn check_runc(container: &Container) -> Result<()> {
+    if container.runtime.name.starts_with("io.containerd.runc.") {
+        return Ok(());
+    }
+    let problem = format!("is for runc, and {} is run by {}", container.id, container.runtime.name);
+    Err(Error::argument("no_pivot", problem))
+}
+
 /// Adds what every start does.
 pub(super) fn start_steps<T>(mut plan: Plan<T>, ctx: &Context, found: &Snapshot) -> Plan<T> {
     let id = &found.container.id;
@@ -219,15 +243,15 @@ pub(super) fn start_steps<T>(mut plan: Plan<T>, ctx: &Context, found: &Snapshot)
 
 /// Makes the task, in place of one that has ended, and sees to it that it goes again if the operation does not get through.
 pub(super) async fn create_task(client: &Client, found: &Snapshot, stdio: &Stdio, undo: &mut Undo) -> Result<()> {
-    create_task_from(client, found, stdio, None, undo).await
+    create_task_with(client, found, stdio, Making::default(), undo).await
 }
 
-/// Makes the task as [`create_task`] does; with a checkpoint it goes on where that was taken.
-pub(super) async fn create_task_from(
+/// Makes the task as [`create_task`] does, with what was said of it.
+pub(super) async fn create_task_with(
     client: &Client,
     found: &Snapshot,
     stdio: &Stdio,
-    checkpoint: Option<Descriptor>,
+    making: Making,
     undo: &mut Undo,
 ) -> Result<()> {
     let id = &found.container.id;
@@ -241,13 +265,13 @@ pub(super) async fn create_task_from(
     }
     super::network::ensure(client, &found.container, undo).await?;
     let mounts = rootfs(client, &found.container).await?;
-    let options = task_options(&found.container);
+    let options = task_options(&found.container, making.no_pivot);
     // The request is never cut off: a daemon that loses it half way may leave a shim that nobody knows. An operation that
     // is dropped meanwhile leaves the answer to the undo.
     let (answered, mut answer) = tokio::sync::watch::channel(None);
     let (request, io) = (id.clone(), stdio.clone());
     let creating = tokio::spawn(async move {
-        let made = tasks.create(&request, &mounts, &io, options.as_ref(), checkpoint.as_ref()).await;
+        let made = tasks.create(&request, &mounts, &io, options.as_ref(), making.checkpoint.as_ref()).await;
         // Someone else's task must not be taken back: only what gets past an existing one is this operation's own.
         answered.send_replace(Some(!made.as_ref().is_err_and(crate::containerd::Error::is_already_exists)));
         made
@@ -271,13 +295,18 @@ pub(super) async fn create_task_from(
     Ok(())
 }
 
-/// Returns the runtime's options where a user namespace needs its own: the pipes belong to the user that is root inside
-/// (containerd `cmd/ctr/commands/tasks/tasks_unix.go`).
-fn task_options(container: &Container) -> Option<RuncOptions> {
-    let linux = container.spec.as_ref()?.linux.as_ref()?;
-    let (user, group) = (linux.uid_mappings.first()?, linux.gid_mappings.first()?);
-    let options = container.runtime.options.clone()?;
-    Some(RuncOptions { io_uid: user.host, io_gid: group.host, ..options })
+/// Returns the runtime's options where the task needs its own, which stand in place of the container's: what was said at its
+/// start, and in a user namespace that the pipes belong to the user that is root inside (containerd
+/// `cmd/ctr/commands/tasks/tasks_unix.go`).
+fn task_options(container: &Container, no_pivot: bool) -> Option<RuncOptions> {
+    let kept = container.runtime.options.as_ref();
+    let mut own = no_pivot.then(|| RuncOptions { no_pivot_root: true, ..kept.cloned().unwrap_or_default() });
+    let linux = container.spec.as_ref().and_then(|spec| spec.linux.as_ref());
+    let root = linux.and_then(|linux| Some((linux.uid_mappings.first()?, linux.gid_mappings.first()?)));
+    if let (Some((user, group)), Some(options)) = (root, own.as_ref().or(kept)) {
+        own = Some(RuncOptions { io_uid: user.host, io_gid: group.host, ..options.clone() });
+    }
+    own
 }
 
 /// Returns how the shim mounts the root filesystem; a folder of the host is in the spec instead.

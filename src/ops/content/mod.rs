@@ -18,6 +18,7 @@ pub use ingest::{Ingest, IngestOptions, Source};
 pub use ingests::{Abort, active};
 pub use label::Label;
 pub use list::{info, list};
+pub(in crate::ops) use prune::{LAYER, SNAPSHOT};
 pub use prune::{PruneReferences, Pruned};
 pub use push::PushObject;
 pub use read::{MAX_READ, Save, bytes};

@@ -13,11 +13,11 @@ use crate::oci::Digest;
 use crate::ops::{Context, Effect, Operation, Plan, Result};
 
 /// Begins the labels by which a manifest keeps its layers (containerd core/images/mediatypes.go).
-const LAYER: &str = "containerd.io/gc.ref.content.l.";
+pub(in crate::ops) const LAYER: &str = "containerd.io/gc.ref.content.l.";
 /// The label by which a manifest keeps its config.
 const CONFIG: &str = "containerd.io/gc.ref.content.config";
 /// Begins the label by which a config keeps the layers unpacked.
-const SNAPSHOT: &str = "containerd.io/gc.ref.snapshot.";
+pub(in crate::ops) const SNAPSHOT: &str = "containerd.io/gc.ref.snapshot.";
 
 /// Removes the references from manifests to layers that are unpacked, so that the layers' blobs are collected.
 #[derive(Debug)]

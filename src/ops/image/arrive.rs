@@ -11,6 +11,7 @@ use crate::containerd::{Client, Labels};
 use crate::grant::Access;
 use crate::oci::store::ImageSource;
 use crate::oci::{Descriptor, Manifest, Matcher};
+use crate::ops::content::{LAYER, SNAPSHOT};
 use crate::ops::copy::{Copy, Totals};
 use crate::ops::graph::{self, Document, Graph, Selection};
 use crate::ops::lease::Leased;
@@ -35,6 +36,8 @@ pub struct Arrival {
     pub labels: Labels,
     /// Whether documents and configs are enough, and layers stay where they are.
     pub metadata_only: bool,
+    /// Whether manifests whose layers were unpacked no longer keep them, so that the collector takes their blobs.
+    pub discard_layers: bool,
 }
 
 impl Default for Arrival {
@@ -45,6 +48,7 @@ impl Default for Arrival {
             snapshotter: None,
             labels: Labels::new(),
             metadata_only: false,
+            discard_layers: false,
         }
     }
 }
@@ -91,6 +95,14 @@ impl Arrival {
         if self.unpack {
             plan = plan.step(Access::Write, ctx.target(), format!("unpack the layers of {name}"));
         }
+        if self.discard_layers {
+            // What was here before may go too.
+            plan = plan.step(
+                Access::Delete,
+                ctx.target(),
+                format!("leave the unpacked layers of {name} to the collector"),
+            );
+        }
         let plan = plan
             .step(Access::Write, ctx.target(), format!("point image {name} to {}", root.digest))
             .effect(Effect::exists(&ctx.place_name(), name, preview.clone()));
@@ -133,6 +145,7 @@ impl Arrival {
         let (totals, _) = tokio::try_join!(copying, try_join_all(unpacking))?;
         let image = sink.record(root).await?;
         self.show(ctx, client, graph, root).await?;
+        self.discard(client, graph).await?;
         leased.release().await?;
         Ok((image, totals))
     }
@@ -165,7 +178,30 @@ impl Arrival {
                 unpacker.run().await?;
             }
         }
-        self.show(ctx, client, &graph, &image.target).await
+        self.show(ctx, client, &graph, &image.target).await?;
+        self.discard(client, &graph).await
+    }
+
+    /// Removes the references to layers from the manifests whose layers are unpacked; those of other platforms keep theirs.
+    async fn discard(&self, client: &Client, graph: &Graph) -> Result<()> {
+        if !self.discard_layers {
+            return Ok(());
+        }
+        let content = client.content();
+        for document in &graph.documents {
+            let Some(manifest) = document.manifest() else { continue };
+            let config = content.info(&manifest.config.digest).await?;
+            if !config.labels.keys().any(|key| key.starts_with(SNAPSHOT)) {
+                continue;
+            }
+            let digest = &document.descriptor.digest;
+            let kept = content.info(digest).await?.labels.into_keys().filter(|key| key.starts_with(LAYER));
+            let cleared: Labels = kept.map(|key| (key, String::new())).collect();
+            if !cleared.is_empty() {
+                content.set_labels(digest, &cleared).await?;
+            }
+        }
+        Ok(())
     }
 }
 

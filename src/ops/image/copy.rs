@@ -96,8 +96,14 @@ impl Copy {
     }
 
     /// Takes the source as it was opened before.
-    pub(super) fn opened(self, source: impl ImageSource + 'static, root: &Descriptor) -> Self {
-        Self { opened: Some((Box::new(source), root.clone())), ..self }
+    pub(super) fn opened(mut self, source: impl ImageSource + 'static, root: &Descriptor) -> Self {
+        self.open(source, root);
+        self
+    }
+
+    /// Takes the source as it was opened before.
+    pub(super) fn open(&mut self, source: impl ImageSource + 'static, root: &Descriptor) {
+        self.opened = Some((Box::new(source), root.clone()));
     }
 
     /// Returns what its plan found: what is copied, and the graph that the target may lack; none when it has all.

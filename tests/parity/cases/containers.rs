@@ -34,6 +34,9 @@ const SPEC: [(&str, &str, &str, &str); 24] = [
     ("--user", "--user 1000:1000", WEB, "\"uid\":1000"),
 ];
 
+/// A class of a file that the side has.
+const BLOCKIO: &str = "--blockio-config-file blockio.yaml --blockio-class gold";
+
 fn created(flag: &str, words: &str) -> Case {
     case(format!("containers create {flag}"), format!("containers create {words} {WEB}"))
 }
@@ -67,6 +70,9 @@ fn create() -> Vec<Case> {
         created("--apparmor-default-profile", "--apparmor-default-profile ctrsh-default").alike(),
         created("--apparmor-profile", "--apparmor-profile web"),
         // ctr forgets it until the task starts, where it has to be said again.
+        created("--rdt-class", "--rdt-class gold").shows("\"closID\":\"gold\""),
+        created("--blockio-class", BLOCKIO).shows("\"weight\":80"),
+        created("--blockio-config-file", BLOCKIO).shows("\"weight\":80"),
         created("--no-pivot", "--no-pivot").apart(&["runtime"]),
         created("--rootfs-propagation", "--rootfs-propagation rslave"),
         created("--sandbox", "--sandbox pod").after(&[POD]).newer(NO_SANDBOXES).alike(),
@@ -101,6 +107,9 @@ fn run() -> Vec<Case> {
         ran("--gpus", "--gpus 0").alike(),
         ran("--apparmor-default-profile", "--apparmor-default-profile ctrsh-default").alike(),
         ran("--apparmor-profile", "--apparmor-profile web").alike(),
+        ran("--rdt-class", "--rdt-class gold").alike(),
+        ran("--blockio-class", BLOCKIO).alike(),
+        ran("--blockio-config-file", BLOCKIO).alike(),
         ran("--no-pivot", "--no-pivot").apart(&["runtime"]),
         ran("--rootfs-propagation", "--rootfs-propagation rslave"),
         ran("--sandbox", "--sandbox pod").after(&[POD]).newer(NO_SANDBOXES).alike(),

@@ -97,6 +97,8 @@ pub fn cases() -> Vec<Case> {
         case("images import --all-platforms", "images import --all-platforms --no-unpack $BOTH"),
         // Of an archive with several, ctrsh brings in all.
         case("images import --platform", "images import --platform $PLATFORM $ARCHIVE"),
+        case("images import --index-name", "images import --index-name example.test/all:1 $ARCHIVE")
+            .shows("example.test/all:1"),
         case("images import --compress-blobs", "images import --compress-blobs $ARCHIVE"),
         case("images import --snapshotter", "images import $LOCAL --snapshotter native $ARCHIVE"),
         case("images export", "images export $FILE $IMAGE").asks(Asks::Archive),
@@ -172,6 +174,7 @@ fn newer() -> Vec<Case> {
         case("images import --skip-digest-for-named", "images import --digests --skip-digest-for-named $ARCHIVE")
             .apart(&["import-"]),
         alike("images import --local", "images import --local $ARCHIVE", "images import $ARCHIVE"),
+        case("images import --discard-unpacked-layers", "images import $LOCAL --discard-unpacked-layers $ARCHIVE"),
         case("images import --label", "images import --label team=core $ARCHIVE").shows("\"team\":\"core\""),
         alike("images import --sync-fs", "images import --sync-fs $ARCHIVE", "images import $ARCHIVE"),
         alike("images export --local", "images export --local $FILE $IMAGE", "images export $FILE $IMAGE")

@@ -31,6 +31,7 @@ pub fn cases() -> Vec<Case> {
             .asks(Asks::File)
             .ends(),
         case("tasks start --pid-file", "t start -d --null-io --pid-file $FILE web").after(&[CREATE]).asks(Asks::Pid),
+        case("tasks start --no-pivot", "tasks start --detach --null-io --no-pivot web").after(&[CREATE]),
         case("tasks list", "tasks list").after(&[RUN]).words(&["web"]),
         case("tasks list --quiet", "tasks ls -q").after(&[RUN]).asks(Asks::Lines),
         case("tasks exec", "tasks exec --exec-id one web echo hello").after(&[RUN]).words(&["hello"]),

@@ -66,6 +66,13 @@ impl Operation for PushByDaemon {
     }
 
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Copied>> {
+        if self.options.manifest.is_some() {
+            return Err(Error::Argument {
+                name: "manifest".into(),
+                problem: "cannot be given when the daemon sends the image: it sends images by their names".into(),
+                cure: Some("leave via away".into()),
+            });
+        }
         if self.options.platform.is_some() {
             return Err(Error::Argument {
                 name: "platform".into(),

@@ -28,6 +28,11 @@ const START_OPTIONS: &[Opt] = &[
     Opt::new("pid_file", "string", "A file to write the process's number to."),
     NULL_IO,
     FIFO_DIR,
+    Opt::new(
+        "no_pivot",
+        "bool",
+        "Whether runc leaves out pivot_root this time, for a root in a ramdisk. Default: as the container was made.",
+    ),
     Opt::new("detach", "bool", "As in ctr: it is detached unless `tty` is given."),
     Opt::new("tty", "bool", "Whether a container that was made with a terminal gets this one. Default false."),
     DETACH_KEYS,
@@ -71,11 +76,11 @@ fn do_start(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Resu
         _ => {}
     }
     let fifo_dir = options.string("fifo_dir")?.map(|path| ctx.settings().working_dir.join(path));
-    let options = StartOptions { log: log_target(options)?, pid_file, fifo_dir };
+    let options = StartOptions { log: log_target(options)?, pid_file, fifo_dir, no_pivot: options.flag("no_pivot")? };
     if tty && !ctx.is_dry_run() {
-        if options.log.is_some() || options.pid_file.is_some() || options.fifo_dir.is_some() {
-            return Err(call.argument("option 'tty'", "goes with no other output and no pid_file"));
-        }
+        let StartOptions { log: None, pid_file: None, fifo_dir: None, no_pivot: false } = options else {
+            return Err(call.argument("option 'tty'", "goes with no other output, no pid_file and no no_pivot"));
+        };
         return seated(call, ctx, id, &keys);
     }
     Ok(Started(Dynamic::from(TaskObject(call.run_in(ctx, Start::new(id, options))?))))

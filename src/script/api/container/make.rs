@@ -65,7 +65,7 @@ const OF_RUN: [Opt; 11] = [
     Opt::new("timeout", "duration", "When it is killed and removed. Default: never."),
     Opt::new("limit", "size", "How much of each output is kept. Default `16MiB`."),
 ];
-const RUN_OPTIONS: [Opt; 69] = joined(&OF_RUN, &CREATE);
+const RUN_OPTIONS: [Opt; 72] = joined(&OF_RUN, &CREATE);
 
 const RUN: Spec = Spec {
     name: "run",

@@ -20,7 +20,7 @@ use crate::script::options::Options;
 const GPU: &str = "nvidia.com/gpu";
 
 /// The options of how a container is made.
-pub(super) const CREATE: [Opt; 58] = [
+pub(super) const CREATE: [Opt; 61] = [
     Opt::new("command", "array", "The whole command line, in place of the image's: ctr's trailing arguments."),
     Opt::new("args", "array", "The arguments of the image's entrypoint, or of `command`, in place of the image's."),
     Opt::new("cwd", "string", "The folder that it starts in. Default: the image's, else `/`."),
@@ -85,6 +85,21 @@ pub(super) const CREATE: [Opt; 58] = [
         "apparmor_default_profile",
         "string",
         "A name under which containerd's default AppArmor profile is loaded for it.",
+    ),
+    Opt::new(
+        "rdt_class",
+        "string",
+        "The class of service of resctrl, for caches and memory bandwidth; the runtime needs `/sys/fs/resctrl`.",
+    ),
+    Opt::new(
+        "blockio_class",
+        "string",
+        "The class of `blockio_config_file` that says its weights and limits of block I/O.",
+    ),
+    Opt::new(
+        "blockio_config_file",
+        "string",
+        "A YAML file with classes of block I/O, as containerd's own `blockio_config_file` has them.",
     ),
     Opt::new("uidmap", "array", "Users of a user namespace, `CONTAINER:HOST:COUNT`; gidmap has to be given too."),
     Opt::new("gidmap", "array", "Groups of a user namespace, `CONTAINER:HOST:COUNT`."),
@@ -207,7 +222,21 @@ fn spec(ctx: &Context, image: &str, options: &Options) -> Result<SpecOptions> {
         cgroup: options.string("cgroup")?,
         rootfs_propagation: options.string("rootfs_propagation")?,
         apparmor_profile: options.string("apparmor_profile")?,
+        rdt_class: options.string("rdt_class")?,
+        block_io: block_io(ctx, options)?,
     })
+}
+
+fn block_io(ctx: &Context, options: &Options) -> Result<Option<serde_json::Value>> {
+    match (options.string("blockio_config_file")?, options.string("blockio_class")?) {
+        (None, None) => Ok(None),
+        (Some(path), Some(class)) => {
+            let text = text(ctx, &path)?;
+            Ok(Some(ops::container::block_io(ctx, &absolute(ctx, &path), &text, &class)?))
+        }
+        (Some(_), None) => Err(options.bad("blockio_config_file", "says what classes are; give blockio_class too")),
+        (None, Some(_)) => Err(options.bad("blockio_class", "is a class of a file; give blockio_config_file too")),
+    }
 }
 
 /// Reads `NAME=value` pairs and names to unset.

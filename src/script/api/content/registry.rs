@@ -59,6 +59,7 @@ fn fetch(call: &Call<'_>, name: Name, options: Options) -> Result<ImageObject> {
         snapshotter: None,
         labels: labels.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
         metadata_only,
+        ..Arrival::default()
     };
     let registry = registry_options(call, &options)?;
     let image = call.run(ops::image::Pull::new(reference, arrival, registry))?;

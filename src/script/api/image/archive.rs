@@ -1,6 +1,8 @@
 //! Images as files: archives, file systems that become images, and images on a folder.
 
-use super::{ALL_PLATFORMS, COMPRESSION, ImageObject, PLATFORM, SNAPSHOTTER, compression, platform, platforms};
+use super::{
+    ALL_PLATFORMS, COMPRESSION, DISCARD, ImageObject, PLATFORM, SNAPSHOTTER, compression, discard, platform, platforms,
+};
 use crate::grant::Access;
 use crate::layout::RootfsOptions;
 use crate::oci::media_type::Compression;
@@ -21,8 +23,7 @@ fn arrival(options: &Options, platforms: Matcher) -> Result<Arrival> {
         platforms,
         unpack: options.bool("unpack")?.unwrap_or(true),
         snapshotter: options.string("snapshotter")?,
-        labels: Default::default(),
-        metadata_only: false,
+        ..Arrival::default()
     })
 }
 
@@ -36,21 +37,37 @@ const LOAD: Spec = Spec {
             "string",
             "The name for an image that has none in the archive, or the repository for bare tags.",
         ),
+        Opt::new(
+            "index_name",
+            "string",
+            "A name for the archive's own index, of all its images, which is the first of what is returned. An archive of Docker's gets the index that ctr makes of it. Default: no name.",
+        ),
         FORCE,
         UNPACK,
+        DISCARD,
         SNAPSHOTTER,
     ],
     access: Access::Write,
     doc: "Brings in all images of an archive that `docker save`, `ctr images export` or an OCI tool wrote, plain or compressed, and returns them.\n\nThe file needs `files` access below the working folder and `host` access elsewhere. Images without a full name are told of and left out; `name` gives them one. A compressed archive is spooled to the temporary folder. Of an image for several platforms, what the archive holds is brought in and this host's platform is unpacked.",
-    examples: &[Example::gives(
-        "save(\"busybox\", \"box.tar\"); load(\"box.tar\")[0].name",
-        "\"docker.io/library/busybox:latest\"",
-    )],
+    examples: &[
+        Example::gives(
+            "save(\"busybox\", \"box.tar\"); load(\"box.tar\")[0].name",
+            "\"docker.io/library/busybox:latest\"",
+        ),
+        Example::gives(
+            "save(\"busybox\", \"box.tar\"); load(\"box.tar\", #{ index_name: \"example/all:1\" }).map(|i| i.name)",
+            "[\"docker.io/example/all:1\",\"docker.io/library/busybox:latest\"]",
+        ),
+    ],
 };
 
 fn load(call: &Call<'_>, path: String, options: Options) -> Result<Vec<ImageObject>> {
-    let name = options.string("name")?.map(|name| name.parse::<Reference>()).transpose().map_err(ops::Error::from)?;
-    let settings = LoadOptions { arrival: arrival(&options, Matcher::All)?, name, force: options.flag("force")? };
+    let named = |key| -> Result<Option<Reference>> {
+        Ok(options.string(key)?.map(|name| name.parse()).transpose().map_err(ops::Error::from)?)
+    };
+    let arrival = Arrival { discard_layers: discard(&options)?, ..arrival(&options, Matcher::All)? };
+    let (name, index_name) = (named("name")?, named("index_name")?);
+    let settings = LoadOptions { arrival, name, index_name, force: options.flag("force")? };
     let path = call.ctx().settings().working_dir.join(path);
     let images = call.run(ops::image::Load::new(path, settings))?;
     Ok(ImageObject::list(images, call.ctx().place()))

@@ -35,6 +35,22 @@ pub(crate) const SNAPSHOTTER: Opt = Opt::new(
     "The snapshotter. Default: `--snapshotter`, else the namespace's or the daemon's own default.",
 );
 
+/// The option that leaves unpacked layers to the collector.
+const DISCARD: Opt = Opt::new(
+    "discard_unpacked_layers",
+    "bool",
+    "Whether manifests let go of their layers once these are unpacked, so that the collector takes the compressed blobs, those that were here before too: the image runs, and cannot be pushed or saved any more. Needs `delete` access. Default false.",
+);
+
+/// Reads whether unpacked layers are left to the collector.
+fn discard(options: &Options) -> Result<bool> {
+    let discard = options.flag("discard_unpacked_layers")?;
+    if discard && options.bool("unpack")? == Some(false) {
+        return Err(options.bad("discard_unpacked_layers", "needs the layers unpacked; leave 'unpack' away"));
+    }
+    Ok(discard)
+}
+
 /// The option that says how an archive is compressed.
 pub(crate) const COMPRESSION: Opt = Opt::new(
     "compression",

@@ -3,7 +3,7 @@
 use rhai::Dynamic;
 
 use super::copied::CopiedObject;
-use super::{ALL_PLATFORMS, ImageObject, PLATFORM, SNAPSHOTTER, platform, platforms};
+use super::{ALL_PLATFORMS, DISCARD, ImageObject, PLATFORM, SNAPSHOTTER, discard, platform, platforms};
 use crate::grant::Access;
 use crate::oci::Reference;
 use crate::ops;
@@ -36,6 +36,7 @@ const PULL_OWN: &[Opt] = &[
     PLATFORM,
     ALL_PLATFORMS,
     Opt::new("unpack", "bool", "Whether layers are unpacked. Default true."),
+    DISCARD,
     SNAPSHOTTER,
     Opt::new("label", "map", "Labels for the image, such as `io.cri-containerd.pinned`."),
     VIA,
@@ -62,7 +63,8 @@ fn pull(call: &Call<'_>, reference: Name, options: Options) -> Result<ImageObjec
         unpack: options.bool("unpack")?.unwrap_or(true),
         snapshotter: options.string("snapshotter")?,
         labels: labels.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect(),
-        metadata_only: false,
+        discard_layers: discard(&options)?,
+        ..Arrival::default()
     };
     let registry = registry_options(call, &options)?;
     let image = if by_daemon(&options)? {
@@ -75,19 +77,33 @@ fn pull(call: &Call<'_>, reference: Name, options: Options) -> Result<ImageObjec
     Ok(ImageObject::new(image, call.ctx().place()))
 }
 
+const MANIFEST: Opt = Opt::new(
+    "manifest",
+    "string",
+    "The digest of a manifest or index of the content store, to be sent in place of an image; it need be part of none.",
+);
+
 const PUSH_OWN: &[Opt] =
     &[Opt::new("platform", "string", "The one platform to send. Default: all of the image that are here."), VIA];
 
 const PUSH_OPTIONS: &[Opt] = &joined::<{ PUSH_OWN.len() + REACH.len() }>(PUSH_OWN, REACH);
 
+const PUSH_BY_NAME: &[Opt] = &joined::<{ PUSH_OPTIONS.len() + 1 }>(&[MANIFEST], PUSH_OPTIONS);
+
 const PUSH: Spec = Spec {
     name: "push",
     on: On::Node,
     params: &[Param::of("target", Names::Image), Param::of("source", Names::Image)],
-    options: PUSH_OPTIONS,
+    options: PUSH_BY_NAME,
     access: Access::Write,
     doc: "Sends an image to a registry: the image of that name or, with a second argument that is not `()`, another one.\n\nOnly what the registry lacks is sent; blobs that another of its repositories holds are mounted. An index of which only some platforms are here is not sent, but the one platform that fits this host, or `platform`, under its own digest.",
-    examples: &[Example::gives("push(`${REGISTRY}/example/pushed:1`, \"busybox\").digest.len()", "71")],
+    examples: &[
+        Example::gives("push(`${REGISTRY}/example/pushed:1`, \"busybox\").digest.len()", "71"),
+        Example::gives(
+            "let d = image(\"busybox\").digest; push(`${REGISTRY}/example/pushed:2`, #{ manifest: d }).digest == d",
+            "true",
+        ),
+    ],
 };
 
 fn push(call: &Call<'_>, target: Name, second: Option<Dynamic>, options: Options) -> Result<CopiedObject> {
@@ -98,7 +114,13 @@ fn push(call: &Call<'_>, target: Name, second: Option<Dynamic>, options: Options
         Some(map) => (None, Options::new(call.spec(), map)?),
         None => (<Option<Name> as Arg>::take(second, Slot { call, name: "source" })?, options),
     };
-    let settings = push_options(call, &options, source.map(|source| source.0))?;
+    let manifest = match options.string("manifest")? {
+        Some(_) if source.is_some() => {
+            return Err(options.bad("manifest", "says what is sent; name no source beside it"));
+        }
+        digest => digest.map(|digest| digest.parse()).transpose().map_err(ops::Error::from)?,
+    };
+    let settings = PushOptions { manifest, ..push_options(call, &options, source.map(|source| source.0))? };
     if by_daemon(&options)? {
         return call.run(ops::image::PushByDaemon::new(target, settings)).map(CopiedObject);
     }
@@ -109,6 +131,7 @@ fn push_options(call: &Call<'_>, options: &Options, source: Option<String>) -> R
     let named = options.strings("platform")?;
     Ok(PushOptions {
         source,
+        manifest: None,
         platform: named.map(|named| platform(Some(named))).transpose()?,
         registry: registry_options(call, options)?,
     })
