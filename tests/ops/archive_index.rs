@@ -63,7 +63,7 @@ fn named(env: &Env) {
         assert!(env.block_on(list(&stage.ctx, &[])).unwrap().is_empty(), "a dry run loaded {file}");
         let loaded = stage.run(Load::new(path.clone(), options())).unwrap();
         let names = |images: &[ctrsh::containerd::images::Image]| {
-            images.iter().map(|image| (image.name.clone(), image.target.clone())).collect::<Vec<_>>()
+            images.iter().map(|image| (image.name.clone(), image.target.digest.clone())).collect::<Vec<_>>()
         };
         assert_eq!(names(&preview), names(&loaded));
         assert_eq!(loaded[0].name, ALL);
@@ -146,7 +146,7 @@ fn discarded(env: &Env) {
     let target = format!("{}:lost", env.repository("archives"));
     let options = PushOptions { source: Some(IMAGE.to_owned()), ..PushOptions::default() };
     let error = stage.run(Push::new(target.parse().unwrap(), options)).unwrap_err();
-    assert_eq!(error.kind(), Failed::Integrity, "{error}");
+    assert!(error.kind() == Failed::NotFound && layers.iter().any(|l| error.to_string().contains(l)), "{error}");
     // What was kept before goes too, and comes back with the next load.
     let whole =
         LoadOptions { arrival: Arrival { platforms: Matcher::All, ..Arrival::default() }, ..LoadOptions::default() };

@@ -234,6 +234,14 @@ fn pulled(env: &Env) {
     scene.pull(&name, nothing).unwrap_err();
     let after = env.block_on(get(&scene.ctx, &name)).unwrap();
     assert_eq!((after.target, after.labels), (before.target, before.labels));
+    // Layers that are unpacked are let go of.
+    let name = env.push_secure(&env.image(Kind::Busybox), "daemon");
+    let keeps = |arrival: Arrival| {
+        scene.pull(&name, arrival).unwrap();
+        scene.ctr(&["content", "ls", &format!("digest=={}", env.image(Kind::Busybox).manifest)]).contains("content.l.0")
+    };
+    assert!(keeps(Arrival::default()));
+    assert!(!keeps(Arrival { discard_layers: true, ..Arrival::default() }));
 }
 
 fn pushed(env: &Env) {

@@ -209,7 +209,7 @@ fn by_digest(env: &Env) {
         let absent = Digest::sha256(b"absent");
         let error = push(&stage.ctx, absent.as_str()).unwrap_err();
         assert_eq!(error.kind(), Failed::NotFound, "{error}");
-        assert!(error.to_string().contains(&format!("no manifest {absent}")), "{error}");
+        assert!(error.to_string().contains(&format!("no such manifest: {absent}")), "{error}");
         assert!(error.hint().unwrap().contains("content::list()"), "{:?}", error.hint());
         // What a manifest here names need not be here.
         stage.ctr(&["content", "rm", layer]);

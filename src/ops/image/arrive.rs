@@ -74,6 +74,14 @@ impl Arrival {
         Image { name: name.to_owned(), target: plain(root), labels: self.labels(ctx), created_at: now, updated_at: now }
     }
 
+    /// Adds that unpacked layers are let go of, where that is wanted: they may have been here before.
+    pub(super) fn discarding<T>(&self, ctx: &Context, plan: Plan<T>, name: &str) -> Plan<T> {
+        if !self.discard_layers {
+            return plan;
+        }
+        plan.step(Access::Delete, ctx.target(), format!("leave the unpacked layers of {name} to the collector"))
+    }
+
     /// Adds what the arrival of an image does.
     ///
     /// # Errors
@@ -95,14 +103,7 @@ impl Arrival {
         if self.unpack {
             plan = plan.step(Access::Write, ctx.target(), format!("unpack the layers of {name}"));
         }
-        if self.discard_layers {
-            // What was here before may go too.
-            plan = plan.step(
-                Access::Delete,
-                ctx.target(),
-                format!("leave the unpacked layers of {name} to the collector"),
-            );
-        }
+        plan = self.discarding(ctx, plan, name);
         let plan = plan
             .step(Access::Write, ctx.target(), format!("point image {name} to {}", root.digest))
             .effect(Effect::exists(&ctx.place_name(), name, preview.clone()));

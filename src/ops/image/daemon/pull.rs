@@ -99,6 +99,7 @@ impl Operation for PullByDaemon {
         if self.arrival.unpack {
             plan = plan.step(Access::Write, ctx.target(), format!("unpack the layers of {}", self.name));
         }
+        plan = self.arrival.discarding(ctx, plan, &self.name);
         Ok(plan.step(Access::Write, ctx.target(), format!("point image {} to what was fetched", self.name)))
     }
 
