@@ -89,7 +89,7 @@ pub(super) const CREATE: [Opt; 61] = [
     Opt::new(
         "rdt_class",
         "string",
-        "The class of service of resctrl, for caches and memory bandwidth; the runtime needs `/sys/fs/resctrl`.",
+        "The class of service of resctrl, for caches and memory bandwidth. Whether the machine has it is for the runtime to say.",
     ),
     Opt::new(
         "blockio_class",
