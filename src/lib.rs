@@ -3,7 +3,7 @@
 //! # Layers
 //!
 //! ```text
-//! main, cli -> shell -> script -> ops -> { containerd, registry, docker, layout } -> { oci, grant, kind }
+//! main, cli -> shell -> script -> ops -> { containerd, registry, docker, layout } -> socket -> { oci, grant, kind }
 //! ```
 //!
 //! `ctr` stands beside the shell and `sandbox` beside the clients; both use only `kind`.
@@ -23,3 +23,4 @@ pub mod registry;
 pub mod sandbox;
 pub mod script;
 pub mod shell;
+pub mod socket;

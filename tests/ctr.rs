@@ -322,7 +322,7 @@ fn mistakes(env: &Env) {
     for (words, message, hint) in [
         (&["images", "pul", "a"][..], "ctr images has no command pul", "did you mean pull?"),
         (&["images", "ls", "-n", "x"], "ctr images list has no flag -n", "stands earlier"),
-        (&["shim", "state", "a"], "ctrsh does not do ctr shim state", "tasks()"),
+        (&["content", "edit", "a"], "ctrsh does not do ctr content edit", "content::ingest"),
     ] {
         let output = env.ctrsh(&[&["ctr"], words].concat()).expect_status(2);
         assert!(output.stderr.contains(&format!("error: {message}")), "{output}");

@@ -11,13 +11,14 @@ use crate::harness::output::Output;
 use crate::harness::pure;
 
 /// The layers, and which others each may import: those to the right of the arrow in `src/lib.rs`.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("kind", &[]),
     ("grant", &["kind"]),
     ("oci", &["kind", "grant"]),
-    ("containerd", &["oci", "grant", "kind"]),
+    ("socket", &["grant", "kind"]),
+    ("containerd", &["socket", "oci", "grant", "kind"]),
     ("registry", &["oci", "grant", "kind"]),
-    ("docker", &["oci", "grant", "kind"]),
+    ("docker", &["socket", "oci", "grant", "kind"]),
     ("layout", &["oci", "grant", "kind"]),
     ("sandbox", &["kind"]),
     ("ctr", &["kind"]),
@@ -54,7 +55,7 @@ const RESERVED: [(&str, &[&str]); 18] = [
     ("rhai::", &["script"]),
     ("containerd_client::", &["containerd"]),
     ("reqwest::", &["registry"]),
-    ("hyper::", &["docker"]),
+    ("hyper::", &["socket"]),
     ("rustyline::", &["shell"]),
     ("indicatif::", &["shell"]),
     ("clap::", &["cli", "main"]),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use tonic::{Code, Status};
 
+use super::beside::NoAnswer;
 use super::connect::{Endpoint, other_sockets};
 use super::guard::Stopped;
 use crate::grant::Refused;
@@ -21,6 +22,9 @@ pub enum Error {
     /// There is no connection to the daemon.
     #[error(transparent)]
     NoConnection(NoConnection),
+    /// A socket beside the daemon's own gives no answer.
+    #[error(transparent)]
+    NoAnswer(NoAnswer),
     /// The guard did not let the RPC pass.
     #[error(transparent)]
     Refused(Refused),
@@ -265,6 +269,7 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::NoConnection(error) => error.kind(),
+            Self::NoAnswer(error) => error.kind(),
             Self::Refused(refused) => refused.kind(),
             Self::Unlisted { .. } | Self::Answer { .. } => Kind::Internal,
             Self::Call { fault, .. } => fault.kind(),
@@ -278,6 +283,7 @@ impl Failure for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::NoConnection(error) => error.hint(),
+            Self::NoAnswer(error) => error.hint(),
             Self::Refused(refused) => refused.hint(),
             Self::Oci(error) => error.hint(),
             Self::Name { .. } => {

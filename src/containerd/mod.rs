@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::grant::Grant;
 
 pub mod access;
+mod beside;
 mod connect;
 pub mod containers;
 pub mod content;
@@ -39,7 +40,9 @@ pub mod io;
 pub mod leases;
 pub mod metrics;
 pub mod namespaces;
+pub mod profile;
 pub mod sandboxes;
+pub mod shim;
 pub mod snapshots;
 pub mod store;
 pub mod tasks;
@@ -47,6 +50,7 @@ pub mod transfer;
 pub mod version;
 mod wire;
 
+pub use beside::NoAnswer;
 pub use connect::{ConnectOptions, DEFAULT_SOCKET, Endpoint, Node, connect};
 pub use error::{Error, Fault, NoConnection};
 pub use store::ContainerdStore;

@@ -67,7 +67,7 @@ impl Status {
         !matches!(self, Self::Stopped | Self::Unknown)
     }
 
-    fn from_wire(status: types::Status) -> Self {
+    pub(super) fn from_wire(status: types::Status) -> Self {
         match status {
             types::Status::Unknown => Self::Unknown,
             types::Status::Created => Self::Created,

@@ -2,7 +2,7 @@
 
 use super::parse::Parsed;
 use super::{
-    Result, Step, containers, content, images, leases, namespaces, refused, run, sandboxes, server, snapshots,
+    Result, Step, containers, content, images, leases, namespaces, pprof, refused, run, sandboxes, server, shim, snapshots,
 };
 use super::{source, tasks};
 
@@ -191,7 +191,8 @@ pub struct Command {
     pub(super) sample: &'static [&'static str],
     /// Other arguments, for flags that are not given with those.
     pub(super) instead: &'static [(&'static str, &'static [&'static str])],
-    /// Words to show it with that stand before the arguments: flags without which it does nothing.
+    /// Words to show it with that stand before the arguments: flags without which it does nothing, one a word, with `=` before a
+    /// value.
     pub(super) needs: &'static [&'static str],
     pub(super) flags: &'static [&'static [Flag]],
     /// What no test does once with ctr and once with ctrsh to find the same state after: flags, and "" for the command alone.
@@ -241,11 +242,18 @@ impl Command {
         let own = |flag: &&Flag| self.flags.iter().copied().flatten().any(|other| other.name == flag.name);
         let before = flag.filter(|flag| !own(flag));
         let words = |flag: &Flag| std::iter::once(flag.written()).chain(flag.sample().map(str::to_owned));
-        let mut line: Vec<String> = self.group.split_whitespace().map(str::to_owned).collect();
+        let name = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
+        let needs = self.needs.iter().filter(|word| flag.is_none_or(|flag| flag.written() != name(word)));
+        let mut group = self.group.split_whitespace().map(str::to_owned);
+        let mut line: Vec<String> = group.next().into_iter().collect();
+        // Only the first word of a group has flags.
+        let early = |word: &&&str| line.iter().flat_map(|of| group_flags(of)).any(|flag| flag.written() == name(word));
+        let (early, needs): (Vec<&&str>, Vec<&&str>) = needs.partition(early);
+        line.extend(early.into_iter().map(|word| (*word).to_owned()));
         line.extend(before.into_iter().flat_map(words));
+        line.extend(group);
         line.push(self.names[0].to_owned());
-        let needs = self.needs.iter().filter(|word| flag.is_none_or(|flag| flag.written() != **word));
-        line.extend(needs.map(|word| (*word).to_owned()));
+        line.extend(needs.into_iter().map(|word| (*word).to_owned()));
         line.extend(flag.filter(|_| before.is_none()).into_iter().flat_map(words));
         let other = self.instead.iter().find(|(name, _)| flag.is_some_and(|flag| flag.name == *name));
         line.extend(other.map_or(self.sample, |(_, sample)| sample).iter().map(|word| (*word).to_owned()));
@@ -275,13 +283,13 @@ pub(super) const GROUPS: &[Group] = &[
     group("", &["images", "image", "i"], &[]),
     group("", &["leases"], &[]),
     group("", &["namespaces", "namespace", "ns"], &[]),
-    group("", &["pprof"], refused::PPROF_FLAGS),
+    group("", &["pprof"], pprof::GROUP_FLAGS),
     group("", &["snapshots", "snapshot"], snapshots::GROUP_FLAGS),
     group("", &["tasks", "t", "task"], &[]),
     group("", &["sandboxes", "sandbox", "sb", "s"], &[]),
     group("", &["deprecations"], &[]),
     group("", &["oci"], &[]),
-    group("", &["shim"], refused::SHIM_FLAGS),
+    group("", &["shim"], shim::GROUP_FLAGS),
     group("shim", &["pprof"], &[]),
 ];
 
@@ -310,6 +318,8 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         leases::COMMANDS,
         server::COMMANDS,
         sandboxes::COMMANDS,
+        pprof::COMMANDS,
+        shim::COMMANDS,
         refused::COMMANDS,
     ]
     .into_iter()

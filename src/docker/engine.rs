@@ -1,35 +1,29 @@
 //! The engine's API: versions, requests, answers.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
-use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
+use http::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
 
 use super::Result;
 use super::address::Address;
 use super::error::Error;
 use super::image::{Image, Inspected, Listed};
-use crate::grant::{Access, Grant, Refused};
+use crate::grant::Grant;
 use crate::oci::excerpt;
+use crate::socket::{self, Answer, Question};
 
 /// The newest version of the API that is asked for: it has all that is used, the descriptor of an image last.
 const NEWEST: Version = Version(1, 48);
 /// The oldest version: the first whose engines say in `/_ping` what they speak.
 const OLDEST: Version = Version(1, 24);
 
-/// How long the socket may take to accept.
-const ACCEPT: Duration = Duration::from_secs(10);
 /// How long the engine may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How long the engine may take until an export begins: it packs the image on its own disk first.
@@ -109,29 +103,8 @@ impl Engine {
         let action = format!("export image {name}");
         let path = format!("/images/{name}/get");
         let response = self.versioned(&action, &path, Some(name), PACKING).await?;
-        let grant = self.grant.clone();
-        let body = (response.into_body(), action, PACKING);
-        Ok(stream::try_unfold(body, move |(mut body, action, limit)| {
-            let cancel = grant.cancel().clone();
-            async move {
-                loop {
-                    let frame = tokio::time::timeout(limit, body.frame());
-                    let frame = cancel.run_until_cancelled(frame).await.ok_or(Refused::Cancelled)?;
-                    let frame = frame.map_err(|_| Error::Silent { action: action.clone(), limit })?;
-                    match frame {
-                        None => return Ok(None),
-                        Some(Err(error)) => return Err(broken(&action, &error)),
-                        // What is no data are trailers.
-                        Some(Ok(frame)) => {
-                            if let Ok(bytes) = frame.into_data() {
-                                return Ok(Some((bytes, (body, action, SILENCE))));
-                            }
-                        }
-                    }
-                }
-            }
-        })
-        .boxed())
+        let address = Arc::clone(&self.address);
+        Ok(response.stream(PACKING, SILENCE).map_err(move |error| Error::of(&action, &address, error)).boxed())
     }
 
     async fn document<T: DeserializeOwned>(&self, action: &str, path: &str, image: Option<&str>) -> Result<T> {
@@ -148,7 +121,7 @@ impl Engine {
         path: &str,
         image: Option<&str>,
         limit: Duration,
-    ) -> Result<Response<Incoming>> {
+    ) -> Result<Answer> {
         let Version(major, minor) = *self.version.get_or_try_init(|| self.negotiate()).await?;
         let response = self.get(action, &format!("/v{major}.{minor}{path}"), limit).await?;
         let status = response.status();
@@ -166,7 +139,7 @@ impl Engine {
         if !response.status().is_success() {
             return Err(self.failure("ping", response).await);
         }
-        let spoken = response.headers().get("api-version").and_then(|version| version.to_str().ok());
+        let spoken = response.header("api-version");
         match spoken.and_then(Version::parse) {
             Some(version) if version >= OLDEST => Ok(version.min(NEWEST)),
             _ => {
@@ -177,7 +150,7 @@ impl Engine {
     }
 
     /// Reads the engine's words of an error.
-    async fn failure(&self, action: &str, response: Response<Incoming>) -> Error {
+    async fn failure(&self, action: &str, response: Answer) -> Error {
         #[derive(Deserialize)]
         struct Said {
             message: String,
@@ -189,44 +162,14 @@ impl Engine {
         Error::Call { action: action.to_owned(), status: status.as_u16(), message }
     }
 
-    async fn whole(&self, action: &str, response: Response<Incoming>, most: usize) -> Result<Bytes> {
-        let body = tokio::time::timeout(SILENCE, Limited::new(response.into_body(), most).collect());
-        let body = self.grant.cancel().run_until_cancelled(body).await.ok_or(Refused::Cancelled)?;
-        let body = body.map_err(|_| Error::Silent { action: action.to_owned(), limit: SILENCE })?;
-        Ok(body.map_err(|error| broken(action, &*error))?.to_bytes())
+    async fn whole(&self, action: &str, response: Answer, most: usize) -> Result<Bytes> {
+        response.whole(most, SILENCE).await.map_err(|error| Error::of(action, &self.address, error))
     }
 
-    /// The only place that sends a request.
-    async fn get(&self, action: &str, path: &str, limit: Duration) -> Result<Response<Incoming>> {
-        self.grant.check(Access::Read, action, SUBJECT)?;
-        let begun = Instant::now();
-        let sent = tokio::time::timeout(limit, self.send(action, path));
-        let answer = self.grant.cancel().run_until_cancelled(sent).await.ok_or(Refused::Cancelled)?;
-        let answer = answer.map_err(|_| Error::Silent { action: action.to_owned(), limit })?;
-        let status = answer.as_ref().map_or_else(ToString::to_string, |answer| answer.status().to_string());
-        let milliseconds = begun.elapsed().as_secs_f64() * 1000.0;
-        tracing::debug!(method = "GET", engine = %self.address, path, status, milliseconds, "answered");
-        answer
+    async fn get(&self, action: &str, path: &str, limit: Duration) -> Result<Answer> {
+        let question = Question { socket: self.address.path(), path, action, subject: SUBJECT, limit };
+        socket::get(&self.grant, question).await.map_err(|error| Error::of(action, &self.address, error))
     }
-
-    async fn send(&self, action: &str, path: &str) -> Result<Response<Incoming>> {
-        let failed = |reason| Error::NoConnection { engine: (*self.address).clone(), reason };
-        let stream = tokio::time::timeout(ACCEPT, UnixStream::connect(self.address.path())).await;
-        let stream = stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(failed)?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(action, &error))?;
-        // It ends when the answer was read, or is dropped.
-        tokio::spawn(connection);
-        // The host is a matter of form (RFC 9112, section 3.2); Go wants one that it can read.
-        let request = Request::get(path).header(header::HOST, "docker").body(Empty::<Bytes>::new());
-        let request =
-            request.map_err(|error| Error::Answer { action: action.to_owned(), reason: error.to_string() })?;
-        sender.send_request(request).await.map_err(|error| broken(action, &error))
-    }
-}
-
-fn broken(action: &str, error: &(dyn std::error::Error + 'static)) -> Error {
-    Error::Broken { action: action.to_owned(), reason: crate::kind::chain(error) }
 }
 
 /// Lets through what can stand in a path as it is and leads nowhere else.

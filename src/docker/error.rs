@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::address::Address;
 use crate::grant::Refused;
 use crate::kind::{Failure, Kind};
+use crate::socket;
 
 /// Why a call to a Docker Engine failed.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +95,20 @@ fn no_connection(engine: &Address, reason: &io::Error) -> String {
         io::ErrorKind::ConnectionRefused => format!("nobody listens on the Docker socket {socket}"),
         io::ErrorKind::TimedOut => format!("the Docker socket {socket} did not accept in time"),
         _ => format!("cannot connect to {socket}: {reason}"),
+    }
+}
+
+impl Error {
+    /// Says what was attempted when a request came to nothing.
+    pub(super) fn of(action: &str, engine: &Address, error: socket::Error) -> Self {
+        let action = action.to_owned();
+        match error {
+            socket::Error::Refused(refused) => Self::Refused(refused),
+            socket::Error::NoConnection(reason) => Self::NoConnection { engine: engine.clone(), reason },
+            socket::Error::Silent(limit) => Self::Silent { action, limit },
+            socket::Error::Broken(reason) => Self::Broken { action, reason },
+            socket::Error::Request(reason) => Self::Answer { action, reason },
+        }
     }
 }
 

@@ -30,12 +30,13 @@ pub(super) fn containerd(folder: &Path, cri: bool, extra: &str) -> String {
     format!(
         "version = 2\nroot = {root}\nstate = {state}\ndisabled_plugins = {disabled}\n\
          [grpc]\naddress = {socket}\n\
-         [debug]\nlevel = \"warn\"\n\
+         [debug]\nlevel = \"warn\"\naddress = {debug}\n\
          [plugins.\"io.containerd.internal.v1.opt\"]\npath = {opt}\n\
          {extra}\n",
         root = quoted("root"),
         state = quoted("state"),
         socket = quoted("containerd.sock"),
+        debug = quoted("debug.sock"),
         opt = quoted("opt"),
     )
 }

@@ -22,8 +22,10 @@ mod migrate;
 mod migrate_kill;
 mod migrate_outage;
 mod operate;
+mod pprof;
 mod races;
 mod rounds;
+mod shim;
 mod snapshot;
 pub mod stage;
 mod task;
@@ -54,9 +56,11 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(migrate::trials(env));
     trials.extend(migrate_kill::trials(env));
     trials.extend(migrate_outage::trials(env));
+    trials.extend(pprof::trials(env));
     trials.extend(races::trials(env));
     trials.extend(operate::trials(env));
     trials.extend(rounds::trials(env));
+    trials.extend(shim::trials(env));
     trials.extend(snapshot::trials(env));
     trials.extend(task::trials(env));
     trials

@@ -14,10 +14,12 @@ pub mod lease;
 pub mod namespace;
 pub mod node;
 pub mod output;
+pub mod pprof;
 pub mod process;
 pub mod program;
 pub mod registry;
 pub mod sandbox;
+pub mod shim;
 pub mod snapshot;
 pub mod spec;
 pub mod task;
@@ -47,6 +49,8 @@ pub fn catalog() -> Catalog {
     spec::register(&mut catalog);
     event::register(&mut catalog);
     sandbox::register(&mut catalog);
+    pprof::register(&mut catalog);
+    shim::register(&mut catalog);
     program::register(&mut catalog);
     host::register(&mut catalog);
     catalog
