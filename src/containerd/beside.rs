@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::grant::Refused;
 use crate::kind::{Failure, Kind};
 use crate::socket;
 
@@ -76,7 +75,7 @@ impl Failure for NoAnswer {
                 "containerd 2.0 and later start a shim with such a socket while their own log level is debug".into(),
             ),
             (Whose::ShimDebug(_), socket::Error::Silent(_)) => {
-                Some("shims that open this socket and never answer are known; ctr waits for ever there".into())
+                Some("some shims open this socket and serve nothing on it, as Debian's of containerd 2.1".into())
             }
             (Whose::Shim(_), socket::Error::NoConnection(_)) => Some(
                 "tasks() lists what runs; a container that shares a shim, as those of a pod do, has its sandbox's id \
@@ -112,9 +111,3 @@ impl fmt::Display for NoAnswer {
 }
 
 impl std::error::Error for NoAnswer {}
-
-impl From<Refused> for Error {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}

@@ -27,7 +27,7 @@ pub enum Error {
     NoAnswer(NoAnswer),
     /// The guard did not let the RPC pass.
     #[error(transparent)]
-    Refused(Refused),
+    Refused(#[from] Refused),
     /// The RPC is missing from the access table, so nobody can tell what it may do.
     #[error("{rpc} has no access class, and was not sent")]
     Unlisted {

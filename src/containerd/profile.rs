@@ -45,16 +45,8 @@ pub enum Profile {
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 8] = [
-        Self::Allocs,
-        Self::Block,
-        Self::Goroutine,
-        Self::Heap,
-        Self::Mutex,
-        Self::Cpu,
-        Self::Threads,
-        Self::Trace,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Allocs, Self::Block, Self::Goroutine, Self::Heap, Self::Mutex, Self::Cpu, Self::Threads, Self::Trace];
 
     /// Returns its name in Go.
     #[must_use]
@@ -137,8 +129,7 @@ impl Profiler {
         let path = format!("/debug/pprof/{name}?debug={debug}{seconds}");
         let limit = SILENCE.saturating_add(length.unwrap_or_default());
         let action = format!("read profile {name}");
-        let question =
-            Question { socket: &self.socket, path: &path, action: &action, subject: &self.subject, limit };
+        let question = Question { socket: &self.socket, path: &path, action: &action, subject: &self.subject, limit };
         let answer = socket::get(&self.grant, question).await.map_err(|error| self.no_answer(error))?;
         if answer.status() != StatusCode::OK {
             return Err(self.failure(name, answer).await);

@@ -22,7 +22,10 @@ const API_VERSION: Flag =
 fn of_shim(p: &Parsed, function: &str, task: Option<&str>) -> Result<Vec<Step>> {
     let address = p.value("shim-address");
     let Some(id) = p.value("id").or(task.filter(|_| address.is_some())) else {
-        return Err(Error::arguments(p.command, "needs the shim: ctr shim --id ID, or --shim-address with the task's id"));
+        return Err(Error::arguments(
+            p.command,
+            "needs the shim: ctr shim --id ID, or --shim-address with the task's id",
+        ));
     };
     let mut options = Map::default();
     if let Some(task) = task.filter(|task| *task != id) {
@@ -100,11 +103,7 @@ pub(super) const COMMANDS: &[Command] = &[
         make: |p| of_shim(p, "state", p.value("task-id")),
         ..command(GROUP, &["state"])
     },
-    Command {
-        flags: &[&[API_VERSION]],
-        make: |p| of_shim(p, "shutdown", None),
-        ..command(GROUP, &["shutdown"])
-    },
+    Command { flags: &[&[API_VERSION]], make: |p| of_shim(p, "shutdown", None), ..command(GROUP, &["shutdown"]) },
     profile(&["block"], &[&[DEBUG]]),
     profile(&["goroutines"], &[&[DEBUG]]),
     profile(&["heap"], &[&[DEBUG]]),

@@ -2,7 +2,8 @@
 
 use super::parse::Parsed;
 use super::{
-    Result, Step, containers, content, images, leases, namespaces, pprof, refused, run, sandboxes, server, shim, snapshots,
+    Result, Step, containers, content, images, leases, namespaces, pprof, refused, run, sandboxes, server, shim,
+    snapshots,
 };
 use super::{source, tasks};
 

@@ -115,13 +115,7 @@ impl Engine {
     }
 
     /// Asks under the version that both sides speak, and takes only a good answer.
-    async fn versioned(
-        &self,
-        action: &str,
-        path: &str,
-        image: Option<&str>,
-        limit: Duration,
-    ) -> Result<Answer> {
+    async fn versioned(&self, action: &str, path: &str, image: Option<&str>, limit: Duration) -> Result<Answer> {
         let Version(major, minor) = *self.version.get_or_try_init(|| self.negotiate()).await?;
         let response = self.get(action, &format!("/v{major}.{minor}{path}"), limit).await?;
         let status = response.status();

@@ -24,8 +24,15 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     ]
 }
 
-fn each(env: &Env) {
+/// An empty namespace, and a folder for files.
+fn stage(env: &Env) -> Stage {
     let stage = Stage::empty(env, "pprof");
+    std::fs::create_dir(stage.folder.join("work")).unwrap();
+    stage
+}
+
+fn each(env: &Env) {
+    let stage = stage(env);
     for name in ["allocs", "block", "goroutine", "heap", "mutex", "threadcreate"] {
         let code = format!("let p = pprof::read({name:?}); [p[0], p[1], pprof::save({name:?}, \"p\") > 0]");
         // The binary form is compressed.
@@ -40,10 +47,20 @@ fn each(env: &Env) {
     // The path and how much was written; a dry run writes nothing.
     let dry = env.ctrsh(&["--dry-run", "-e", "pprof::save(\"heap\", \"/tmp/ctrsh-not-written\")"]).expect_status(0);
     assert!(!std::path::Path::new("/tmp/ctrsh-not-written").exists(), "{dry}");
-    // As a line of ctr, and with the daemon's own name of the socket.
+    // The same line with ctr and here.
     let socket = env.socket().with_file_name("debug.sock");
-    let line = ["ctr", "pprof", "-d", socket.to_str().unwrap(), "goroutines", "--debug", "1"];
-    assert!(env.ctrsh(&line).expect_status(0).stdout.starts_with("goroutine profile: total "));
+    for (command, form, begins) in [
+        ("block", "1", "--- contention:"),
+        ("goroutines", "1", "goroutine profile: total "),
+        ("goroutines", "2", "goroutine "),
+        ("heap", "1", "heap profile: "),
+        ("threadcreate", "1", "threadcreate profile: total "),
+    ] {
+        let line = ["pprof", "-d", socket.to_str().unwrap(), command, "--debug", form];
+        let theirs = env.ctr(&line).expect_status(0).stdout;
+        let ours = env.ctrsh(&[&["ctr"][..], &line].concat()).expect_status(0).stdout;
+        assert!(theirs.starts_with(begins) && ours.starts_with(begins), "{line:?}\n{theirs}\n{ours}");
+    }
     assert!(env.ctrsh(&["ctr", "pprof", "goroutines"]).expect_status(0).stdout.starts_with("goroutine "));
     // A pipe and a file get the same.
     let file = stage.folder.join("heap");
@@ -54,7 +71,7 @@ fn each(env: &Env) {
 }
 
 fn read_by_go(env: &Env) {
-    let stage = Stage::empty(env, "pprof");
+    let stage = stage(env);
     stage.value("pprof::save(\"profile\", \"cpu\", #{ seconds: 1 })");
     let bytes = std::fs::read(stage.folder.join("work/cpu")).unwrap();
     let mut plain = Vec::new();
@@ -62,14 +79,14 @@ fn read_by_go(env: &Env) {
     let has = |word: &str| plain.windows(word.len()).any(|at| at == word.as_bytes());
     assert!(has("cpu") && has("nanoseconds"), "it is no profile of the processor");
     // Only one can measure so at a time.
-    let second = "[1, 2].len(); parallel([1, 2], |i| pprof::read(\"profile\", #{ seconds: 2 }).len())";
+    let second = "parallel([1, 2], |i| pprof::read(\"profile\", #{ seconds: 2 }).len())";
     let report = stage.script(second).unwrap_err();
     assert_eq!(report.error.kind, Failed::Conflict, "{report:?}");
     assert!(report.error.message.contains("already in use"), "{report:?}");
 }
 
 fn mistakes(env: &Env) {
-    let stage = Stage::empty(env, "pprof");
+    let stage = stage(env);
     let deserted = stage.folder.join("deserted.sock");
     drop(UnixListener::bind(&deserted).unwrap());
     let deserted = format!("pprof::read(\"heap\", #{{ address: {deserted:?} }})");
@@ -119,7 +136,7 @@ fn answering(path: &std::path::Path, text: &'static str, closes: bool) {
 }
 
 fn half(env: &Env) {
-    let stage = Stage::empty(env, "pprof");
+    let stage = stage(env);
     let save = |name: &str, text: &'static str| {
         let path = stage.folder.join(name);
         answering(&path, text, true);
@@ -138,7 +155,7 @@ fn half(env: &Env) {
 }
 
 fn stopped(env: &Env) {
-    let stage = Stage::empty(env, "pprof");
+    let stage = stage(env);
     let path = stage.folder.join("silent.sock");
     answering(&path, "", false);
     let code = format!("pprof::read(\"heap\", #{{ address: {path:?} }})");

@@ -22,7 +22,10 @@ pub fn trials(env: &Env) -> Vec<Trial> {
 /// A container that sleeps.
 fn sleeper(stage: &Stage) -> String {
     let id = stage.env.fresh("shim");
-    stage.value(&format!("run({:?}, #{{ id: {id:?}, detach: true, command: [\"sleep\", \"600\"] }}).id", super::stage::IMAGE));
+    stage.value(&format!(
+        "run({:?}, #{{ id: {id:?}, detach: true, command: [\"sleep\", \"600\"] }}).id",
+        super::stage::IMAGE
+    ));
     id
 }
 
@@ -32,7 +35,11 @@ fn life(env: &Env) {
     // A context whose daemon is at no socket: the shim's own is enough.
     let seen = stage.value(&format!("let t = shim::state({id:?}); [t.id, t.status, t.pid == tasks()[0].pid, t.code]"));
     assert_eq!(seen, json!([id, "running", true, null]));
-    let line = ["-n", &stage.namespace, "ctr", "shim", "--id", &id, "state", "--task-id", &id];
+    let theirs: serde_json::Value = serde_json::from_str(&stage.ctr(&["shim", "--id", &id, "state"])).unwrap();
+    let line = ["--json", "-n", &stage.namespace, "ctr", "shim", "--id", &id, "state"];
+    let ours: serde_json::Value = serde_json::from_str(&env.ctrsh(&line).expect_status(0).stdout).unwrap();
+    assert_eq!((&ours["id"], &ours["pid"]), (&theirs["id"], &theirs["pid"]));
+    let line = ["-n", &stage.namespace, "ctr", "shim", "--id", &id, "state", "--task-id", &id, "--api-version", "2"];
     assert!(env.ctrsh(&line).expect_status(0).stdout.contains("running"));
     // It goes on while it has a task, and what runs is not deleted.
     stage.value(&format!("shim::shutdown({id:?})"));

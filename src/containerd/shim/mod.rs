@@ -253,7 +253,8 @@ fn told(endpoint: &Endpoint, namespace: &str, id: &str) -> Result<Option<Endpoin
         let bundle = state.join(BUNDLES).join(namespace).join(id);
         let (bootstrap, address) = (bundle.join("bootstrap.json"), bundle.join("address"));
         if let Ok(bytes) = std::fs::read(&bootstrap) {
-            let senseless = |reason: String| Error::Answer { action: "read", subject: bootstrap.display().to_string(), reason };
+            let senseless =
+                |reason: String| Error::Answer { action: "read", subject: bootstrap.display().to_string(), reason };
             let found: Bootstrap = serde_json::from_slice(&bytes).map_err(|error| senseless(error.to_string()))?;
             if found.protocol != "ttrpc" {
                 return Err(senseless(format!("the shim speaks {}, and only ttrpc is spoken here", found.protocol)));

@@ -96,7 +96,9 @@ async fn answer(stream: &mut UnixStream) -> Result<Response, Error> {
         let kind = stream.read_u8().await.map_err(broken)?;
         let _flags = stream.read_u8().await.map_err(broken)?;
         if length > MAX_MESSAGE {
-            return Err(Error::Broken(format!("a message of {length} bytes is announced, at most {MAX_MESSAGE} are taken")));
+            return Err(Error::Broken(format!(
+                "a message of {length} bytes is announced, at most {MAX_MESSAGE} are taken"
+            )));
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.map_err(broken)?;
@@ -128,7 +130,8 @@ mod tests {
             stream.write_all(&answer).await.unwrap();
         });
         let (service, method, namespace) = ("a.Service", "State", "default");
-        call(Call { socket: &path, service, method, namespace, payload: vec![1], timeout: Duration::from_secs(1) }).await
+        call(Call { socket: &path, service, method, namespace, payload: vec![1], timeout: Duration::from_secs(1) })
+            .await
     }
 
     fn frame(stream: u32, kind: u8, body: &[u8]) -> Vec<u8> {
@@ -148,7 +151,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_answer_is_refused() {
-        for bad in [Vec::new(), b"HTTP/1.1 400 Bad Request\r\n".to_vec(), frame(1, RESPONSE, b"\xff\xff"), vec![0, 0, 1]] {
+        for bad in
+            [Vec::new(), b"HTTP/1.1 400 Bad Request\r\n".to_vec(), frame(1, RESPONSE, b"\xff\xff"), vec![0, 0, 1]]
+        {
             assert!(matches!(against(bad).await, Err(Error::Broken(_))));
         }
     }

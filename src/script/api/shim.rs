@@ -48,10 +48,7 @@ const START: Spec = Spec {
     options: OPTIONS,
     access: Access::Run,
     doc: "Has a shim start a process that was made and not started, and returns its number.\n\n`start` and `run` make and start; what they leave when they are killed in between can be started so.",
-    examples: &[Example::gives(
-        "try { shim::start(\"not-there\") } catch (e) { e.kind }",
-        "\"not_found\"",
-    )],
+    examples: &[Example::gives("try { shim::start(\"not-there\") } catch (e) { e.kind }", "\"not_found\"")],
 };
 
 fn start(call: &Call<'_>, id: Name, options: Options) -> Result<i64> {
