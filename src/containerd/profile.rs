@@ -118,15 +118,15 @@ impl Profiler {
         &self.socket
     }
 
-    /// Measures, and returns the bytes as they come; `debug` is the form, 0 for the binary one.
+    /// Measures, and returns the bytes as they come; form 0 is the binary one.
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn read(&self, profile: Profile, debug: usize, length: Option<Duration>) -> Result<Bytestream> {
+    pub async fn read(&self, profile: Profile, form: usize, length: Option<Duration>) -> Result<Bytestream> {
         let name = profile.as_str();
         let length = length.or(profile.takes());
         let seconds = length.map_or_else(String::new, |length| format!("&seconds={}", length.as_secs_f64()));
-        let path = format!("/debug/pprof/{name}?debug={debug}{seconds}");
+        let path = format!("/debug/pprof/{name}?debug={form}{seconds}");
         let limit = SILENCE.saturating_add(length.unwrap_or_default());
         let action = format!("read profile {name}");
         let question = Question { socket: &self.socket, path: &path, action: &action, subject: &self.subject, limit };

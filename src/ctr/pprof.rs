@@ -12,7 +12,7 @@ const GROUP: &str = "pprof";
 pub(super) const GROUP_FLAGS: &[Flag] =
     &[one("debug-socket", "/run/containerd/debug.sock", C, option_as("address", Value::Text)).or("d")];
 
-pub(super) const DEBUG: Flag = one("debug", "1", C, option(Value::Count(None)));
+pub(super) const DEBUG: Flag = one("debug", "1", C, option_as("form", Value::Count(None)));
 pub(super) const SECONDS: Flag = one("seconds", "2s", C, option(Value::Text)).or("s");
 
 /// Writes the profile that the command is called by to the standard output, of the process that the options name.
@@ -23,7 +23,7 @@ pub(super) fn write(p: &Parsed, mut options: Map) -> Result<Vec<Step>> {
     };
     let own = p.options()?;
     if profile == "goroutine" && p.value("debug").is_none() {
-        options.set("debug", "2");
+        options.set("form", "2");
     }
     options.extend(own);
     // Nothing else goes there, as the number of bytes would.

@@ -19,7 +19,7 @@ pub struct Wanted {
     /// What is measured.
     pub profile: Profile,
     /// The form: 0 is the binary one, 1 and 2 are text.
-    pub debug: usize,
+    pub form: usize,
     /// How long it is measured, of what takes time.
     pub length: Option<Duration>,
     /// The debug socket, when not the one beside the daemon's.
@@ -48,7 +48,7 @@ impl Wanted {
 /// # Errors
 /// Why there is no answer, or that it is longer than [`MAX_READ`].
 pub async fn read(ctx: &Context, wanted: &Wanted) -> Result<Bytes> {
-    let mut stream = wanted.profiler(ctx)?.read(wanted.profile, wanted.debug, wanted.length).await?;
+    let mut stream = wanted.profiler(ctx)?.read(wanted.profile, wanted.form, wanted.length).await?;
     let mut bytes = BytesMut::new();
     while let Some(part) = stream.try_next().await? {
         if (bytes.len() + part.len()) as u64 > MAX_READ {
@@ -97,9 +97,9 @@ impl Operation for Save {
     }
 
     async fn apply(self, ctx: &Context) -> Result<u64> {
-        let Wanted { profile, debug, length, .. } = self.wanted;
+        let Wanted { profile, form, length, .. } = self.wanted;
         // The file is made only when there is something to write.
-        let mut stream = self.wanted.profiler(ctx)?.read(profile, debug, length).await?;
+        let mut stream = self.wanted.profiler(ctx)?.read(profile, form, length).await?;
         let mut target = Target::create(&resolve(ctx, &self.path)).await?;
         let mut size = 0;
         while let Some(part) = stream.try_next().await? {

@@ -39,7 +39,7 @@ fn each(env: &Env) {
         assert_eq!(stage.value(&code), json!([0x1f, 0x8b, true]), "{name}");
         assert!(stage.folder.join("work/p").exists());
     }
-    let text = stage.value("pprof::read(\"goroutine\", #{ debug: 2 }).as_string()");
+    let text = stage.value("pprof::read(\"goroutine\", #{ form: 2 }).as_string()");
     assert!(text.as_str().unwrap().contains("goroutine ") && text.as_str().unwrap().contains(".go:"), "{text}");
     let begun = Instant::now();
     assert_eq!(stage.value("pprof::read(\"trace\", #{ seconds: 0.5 }).len() > 16"), json!(true));
@@ -96,7 +96,7 @@ fn mistakes(env: &Env) {
         ("pprof::read(\"heap\", #{ seconds: 1 })", Failed::Usage, "is for 'profile' and 'trace'"),
         ("pprof::read(\"profile\", #{ seconds: \"1500ms\" })", Failed::Usage, "whole seconds"),
         ("pprof::read(\"trace\", #{ seconds: 0 })", Failed::Usage, "more than none"),
-        ("pprof::read(\"heap\", #{ debug: -1 })", Failed::Usage, "negative"),
+        ("pprof::read(\"heap\", #{ form: -1 })", Failed::Usage, "negative"),
         ("pprof::read(\"heap\", #{ address: \"tcp://127.0.0.1:1\" })", Failed::Usage, "address of a Unix socket"),
         ("pprof::read(\"heap\", #{ address: \"/run/x\", shim: \"a\" })", Failed::Usage, "two sockets"),
         ("pprof::read(\"heap\", #{ shim: \"../a\" })", Failed::Usage, "shim's id"),

@@ -15,7 +15,7 @@ use crate::script::value::Binary;
 const MODULE: On = On::Module("pprof");
 
 const OPTIONS: &[Opt] = &[
-    Opt::new("debug", "int", "The form: 0 is that of `go tool pprof`, 1 and 2 are text. Default 0."),
+    Opt::new("form", "int", "0 is what `go tool pprof` reads, 1 and 2 are text; ctr's `--debug`. Default 0."),
     Opt::new(
         "seconds",
         "duration",
@@ -34,7 +34,7 @@ const READ: Spec = Spec {
     doc: "Returns what the daemon's Go runtime measures of itself: `allocs`, `block`, `goroutine`, `heap`, `mutex`, `profile` (of the processor), `threadcreate` or `trace`; at most 16 MiB of it.\n\nThe daemon need not answer otherwise, so that one that hangs tells where. It listens for this only when its `config.toml` says so: `[debug]` with `address = \"/run/containerd/debug.sock\"`. A shim does while the log level of its containerd, 2.0 or later, is `debug`.",
     examples: &[
         Example::gives(
-            "pprof::read(\"goroutine\", #{ debug: 1 }).as_string().starts_with(\"goroutine profile: total\")",
+            "pprof::read(\"goroutine\", #{ form: 1 }).as_string().starts_with(\"goroutine profile: total\")",
             "true",
         ),
         Example::gives("pprof::read(\"profile\", #{ seconds: \"1s\" }).len() > 0", "true"),
@@ -82,7 +82,7 @@ fn wanted(call: &Call<'_>, name: &str, options: &Options) -> Result<Wanted> {
         return Err(options.bad("address", "and option 'shim' name two sockets"));
     }
     let socket = address.map(|text| Endpoint::parse(&text)).transpose().map_err(crate::ops::Error::from)?;
-    Ok(Wanted { profile, debug: options.count("debug")?.unwrap_or(0), length, socket, shim })
+    Ok(Wanted { profile, form: options.count("form")?.unwrap_or(0), length, socket, shim })
 }
 
 /// Registers the functions.
