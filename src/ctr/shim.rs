@@ -85,7 +85,7 @@ pub(super) const COMMANDS: &[Command] = &[
         make: |p| {
             Err(Error::Refused {
                 what: p.command.path(),
-                cure: "no shim takes what ctr sends, as it names the process and not the container; exec(ID, COMMAND) does it".into(),
+                cure: "ctr itself panics before it asks a shim anything, as of 2.1; exec(ID, COMMAND) executes by the daemon".into(),
             })
         },
         ..command(GROUP, &["exec"])

@@ -98,7 +98,16 @@ fn mistakes(env: &Env) {
         assert!(report.error.message.contains(part), "{code}: {report:?}");
     }
     env.ctrsh(&["ctr", "shim", "state"]).expect_status(2);
-    env.ctrsh(&["ctr", "shim", "--id", "a", "exec", "b"]).expect_status(2);
+    // What is refused does not work with ctr either.
+    let file = |name: &str| stage.folder.join(name).to_string_lossy().into_owned();
+    std::fs::write(file("spec.json"), "{\"args\":[\"true\"],\"cwd\":\"/\"}").unwrap();
+    let (pipes, spec) = (["in", "out", "err"].map(file), file("spec.json"));
+    let flags = ["--stdin", &pipes[0], "--stdout", &pipes[1], "--stderr", &pipes[2], "--spec", &spec];
+    let line = [&["shim", "--id", &id, "exec"], &flags[..], &["look"]].concat();
+    let theirs = env.ctr(&[&["-n", stage.namespace.as_str()], &line[..]].concat());
+    assert!(theirs.stderr.contains("panic: v is not a pointer"), "ctr can do it: {theirs}");
+    let ours = env.ctrsh(&[&["ctr"], &line[..]].concat()).expect_status(2);
+    assert!(ours.stderr.contains("exec(ID, COMMAND)"), "{ours}");
     stage.value(&format!("delete({id:?}, #{{ force: true }})"));
 }
 
