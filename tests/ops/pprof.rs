@@ -65,9 +65,11 @@ fn each(env: &Env) {
     // A pipe and a file get the same.
     let file = stage.folder.join("heap");
     let mut command = env.ctrsh_command();
-    command.args(["ctr", "pprof", "heap"]).stdout(std::fs::File::create(&file).unwrap()).stderr(Stdio::null());
+    std::fs::write(&file, "before").unwrap();
+    let appended = std::fs::File::options().append(true).open(&file).unwrap();
+    command.args(["ctr", "pprof", "heap"]).stdout(appended).stderr(Stdio::null());
     assert!(command.status().unwrap().success());
-    assert_eq!(std::fs::read(&file).unwrap()[..2], [0x1f, 0x8b]);
+    assert_eq!(std::fs::read(&file).unwrap()[..8], *b"before\x1f\x8b");
 }
 
 fn read_by_go(env: &Env) {
