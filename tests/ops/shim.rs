@@ -4,6 +4,7 @@ use std::os::unix::net::UnixListener;
 
 use ctrsh::grant::{Access, Allow};
 use ctrsh::kind::Kind as Failed;
+use ctrsh::oci::Digest;
 use libtest_mimic::Trial;
 use serde_json::json;
 
@@ -32,9 +33,14 @@ fn sleeper(stage: &Stage) -> String {
 fn life(env: &Env) {
     let stage = Stage::new(env, "shim");
     let id = sleeper(&stage);
-    // A context whose daemon is at no socket: the shim's own is enough.
     let seen = stage.value(&format!("let t = shim::state({id:?}); [t.id, t.status, t.pid == tasks()[0].pid, t.code]"));
     assert_eq!(seen, json!([id, "running", true, null]));
+    // Nobody but the shim is asked: there is no daemon here.
+    let path = format!("{}/{}/{id}", env.socket().display(), stage.namespace);
+    let address = format!("/run/containerd/s/{}", Digest::sha256(path.as_bytes()).hex());
+    let code = format!("shim::state({id:?}, #{{ address: {address:?} }}).status");
+    let nowhere = ["--address", "/nowhere/containerd.sock", "-n", &stage.namespace, "-e", &code];
+    assert_eq!(env.ctrsh(&nowhere).expect_status(0).stdout, "running\n");
     let theirs: serde_json::Value = serde_json::from_str(&stage.ctr(&["shim", "--id", &id, "state"])).unwrap();
     let line = ["--json", "-n", &stage.namespace, "ctr", "shim", "--id", &id, "state"];
     let ours: serde_json::Value = serde_json::from_str(&env.ctrsh(&line).expect_status(0).stdout).unwrap();

@@ -48,7 +48,10 @@ const START: Spec = Spec {
     options: OPTIONS,
     access: Access::Run,
     doc: "Has a shim start a process that was made and not started, and returns its number.\n\n`start` and `run` make and start; what they leave when they are killed in between can be started so.",
-    examples: &[Example::gives("try { shim::start(\"not-there\") } catch (e) { e.kind }", "\"not_found\"")],
+    examples: &[Example::gives(
+        "let kind = (); try { shim::start(\"not-there\") } catch (e) { kind = e.kind } kind",
+        "\"not_found\"",
+    )],
 };
 
 fn start(call: &Call<'_>, id: Name, options: Options) -> Result<i64> {
@@ -63,8 +66,8 @@ const DELETE: Spec = Spec {
     access: Access::Delete,
     doc: "Has a shim delete a process that has ended, or was never started, and returns its exit status.\n\nThe daemon does not hear of it: `delete` is the way while it answers.",
     examples: &[Example::gives(
-        "run(\"busybox\", #{ id: \"left\", detach: true, command: [\"sleep\", \"60\"] }); kill(\"left\", \"SIGKILL\"); wait(\"left\"); shim::delete(\"left\"); shim::shutdown(\"left\"); delete(\"left\", #{ force: true })",
-        "null",
+        "run(\"busybox\", #{ id: \"left\", detach: true, command: [\"sleep\", \"60\"] }); kill(\"left\", \"SIGKILL\"); wait(\"left\"); let code = shim::delete(\"left\"); shim::shutdown(\"left\"); delete(\"left\", #{ force: true }); code",
+        "137",
     )],
 };
 
