@@ -13,7 +13,6 @@ mod namespaces;
 mod page;
 mod parse;
 mod pprof;
-mod refused;
 mod run;
 mod sandboxes;
 mod server;

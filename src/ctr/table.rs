@@ -2,8 +2,7 @@
 
 use super::parse::Parsed;
 use super::{
-    Result, Step, containers, content, images, leases, namespaces, pprof, refused, run, sandboxes, server, shim,
-    snapshots,
+    Result, Step, containers, content, images, leases, namespaces, pprof, run, sandboxes, server, shim, snapshots,
 };
 use super::{source, tasks};
 
@@ -321,7 +320,6 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         sandboxes::COMMANDS,
         pprof::COMMANDS,
         shim::COMMANDS,
-        refused::COMMANDS,
     ]
     .into_iter()
     .flatten()
