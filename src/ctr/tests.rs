@@ -44,6 +44,13 @@ fn lines_are_what_a_user_would_write() {
         "images push --platform linux/amd64 --platform linux/arm64 a/b:1 c",
         "copy(\"containerd:c\", \"a/b:1\", #{ platforms: [\"linux/amd64\", \"linux/arm64\"] })",
     );
+    is(
+        "images push --manifest sha256:00 --manifest-type x/y --platform linux/arm64 a/b:1 c",
+        "push(\"a/b:1\", #{ manifest: \"sha256:00\", platform: \"linux/arm64\" })",
+    );
+    is("images import --index-name x/all:1 --discard-unpacked-layers a.tar", {
+        "load(\"a.tar\", #{ index_name: \"x/all:1\", discard_unpacked_layers: true })"
+    });
     is("images tag --force a b c", "tag(\"a\", \"b\", #{ force: true }); tag(\"a\", \"c\", #{ force: true })");
     is("images rm --sync a b", "delete_images([\"a\", \"b\"], #{ wait: true })");
     is("images import --no-unpack --base-name x/y a.tar", "load(\"a.tar\", #{ name: \"x/y\", unpack: false })");
@@ -161,6 +168,11 @@ fn mistakes_are_named_with_the_nearest_name() {
         "run img --rm id",
         "ctr run takes its flags before its first argument, and --rm stands behind it",
         "it is used as ctr run [FLAGS] IMAGE CONTAINER [COMMAND [ARGUMENT…]], or --config FILE CONTAINER",
+    );
+    fails(
+        "images push --manifest sha256:00 --platform a/b --platform c/d x y",
+        "ctr images push takes one --platform beside --manifest, not 2",
+        "it is used as ctr images push [FLAGS] TARGET [IMAGE]",
     );
     assert_eq!(translate(&["images"]).unwrap_err().to_string(), "ctr images needs a command");
     let refused = translate(&["namespaces", "remove", "--cgroup", "a"]).unwrap_err();

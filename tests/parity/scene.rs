@@ -237,7 +237,10 @@ pub struct Side {
 impl Side {
     pub fn new(shared: &Arc<Shared>) -> Self {
         let env = shared.env.clone();
-        let name = env.fresh("parity");
+        // As long as any other side's: the options of a runtime have the length of a path in them.
+        let fresh = env.fresh("parity");
+        let (front, number) = fresh.rsplit_once('-').unwrap();
+        let name = format!("{front}-{number:0>4}");
         state::make_namespace(&env, &name);
         let folder = env.folder().join(&name);
         fs::create_dir(&folder).unwrap();
