@@ -322,7 +322,11 @@ fn mistakes(env: &Env) {
     for (words, message, hint) in [
         (&["images", "pul", "a"][..], "ctr images has no command pul", "did you mean pull?"),
         (&["images", "ls", "-n", "x"], "ctr images list has no flag -n", "stands earlier"),
-        (&["content", "edit", "a"], "ctrsh does not do ctr content edit", "content::ingest"),
+        (
+            &["content", "edit", "--validate", "json", "a"],
+            "ctrsh does not do ctr content edit --validate",
+            "leave it out",
+        ),
     ] {
         let output = env.ctrsh(&[&["ctr"], words].concat()).expect_status(2);
         assert!(output.stderr.contains(&format!("error: {message}")), "{output}");

@@ -1,7 +1,7 @@
 //! `ctr content`.
 
 use super::parse::Parsed;
-use super::source::{Map, call, one_or_array, text};
+use super::source::{Map, call, one_or_array, text, writing};
 use super::table::{
     ALL_PLATFORMS, ANY, COMMAND, Command, Flag, Form, PLATFORM, QUIET, REGISTRY, Tier, Value, listed, many, one,
     option, script, switch,
@@ -18,8 +18,7 @@ fn list(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 fn get(p: &Parsed) -> Result<Vec<Step>> {
-    // Nothing else goes there, as the number of bytes would.
-    script(format!("{}; ()", call("content::save", &[p.text(0), text("/dev/stdout")], &Map::default())))
+    script(writing(&call("content::save", &[p.text(0), text("/dev/stdout")], &Map::default())))
 }
 
 fn ingest(p: &Parsed) -> Result<Vec<Step>> {
@@ -74,7 +73,7 @@ fn fetch_blob(p: &Parsed) -> Result<Vec<Step>> {
     let mut options = Map::default();
     options.set("path", text("/dev/stdout"));
     options.extend(p.options()?);
-    script(format!("{}; ()", call("content::fetch_blob", &[p.text(0), one_or_array(&p.args()[1..])], &options)))
+    script(writing(&call("content::fetch_blob", &[p.text(0), one_or_array(&p.args()[1..])], &options)))
 }
 
 fn push_object(p: &Parsed) -> Result<Vec<Step>> {

@@ -3,7 +3,7 @@
 use super::content::DIGEST;
 use super::error::Error;
 use super::parse::Parsed;
-use super::source::{self, Map, array, call, each, labels, one_or_array, text};
+use super::source::{self, Map, array, call, each, labels, one_or_array, text, writing};
 use super::table::{
     ALL_PLATFORMS, ANY, COMMAND, Command, Flag, Form, LOCAL, LOCAL_OR_DAEMON, NO_REGISTRY, PLATFORM, QUIET, REGISTRY,
     SNAPSHOTTER, SYNC_FS, Tier, Value, many, one, option, option_as, script, switch,
@@ -140,8 +140,7 @@ const EXPORT: &[Flag] = &[
 fn export(p: &Parsed) -> Result<Vec<Step>> {
     let images = one_or_array(&p.args()[1..]);
     script(match p.args()[0].as_str() {
-        // Nothing else goes there, as the number of bytes would.
-        "-" => format!("{}; ()", call("save", &[images, text("/dev/stdout")], &p.options()?)),
+        "-" => writing(&call("save", &[images, text("/dev/stdout")], &p.options()?)),
         _ => call("save", &[images, p.text(0)], &p.options()?),
     })
 }

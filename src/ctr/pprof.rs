@@ -1,7 +1,7 @@
 //! `ctr pprof`.
 
 use super::parse::Parsed;
-use super::source::{Map, call, text};
+use super::source::{Map, call, text, writing};
 use super::table::{COMMAND, Command, Flag, Tier, Value, one, option, option_as, script};
 use super::{Result, Step};
 
@@ -26,8 +26,7 @@ pub(super) fn write(p: &Parsed, mut options: Map) -> Result<Vec<Step>> {
         options.set("form", "2");
     }
     options.extend(own);
-    // Nothing else goes there, as the number of bytes would.
-    script(format!("{};", call("pprof::save", &[text(profile), text("/dev/stdout")], &options)))
+    script(writing(&call("pprof::save", &[text(profile), text("/dev/stdout")], &options)))
 }
 
 fn daemon(p: &Parsed) -> Result<Vec<Step>> {

@@ -1,7 +1,7 @@
 //! `ctr snapshots`.
 
 use super::parse::Parsed;
-use super::source::{Map, call, each, one_or_array, text};
+use super::source::{Map, call, each, one_or_array, text, writing};
 use super::table::{
     ANY, COMMAND, Command, Flag, Form, SYNC_FS, Tier, Value, many, one, option, option_as, script, switch,
 };
@@ -28,8 +28,7 @@ fn diff(p: &Parsed) -> Result<Vec<Step>> {
     options.set("path", text("/dev/stdout"));
     options.extend(p.options()?);
     let arguments: Vec<String> = (0..p.args().len()).map(|index| p.text(index)).collect();
-    // Nothing else goes there, as what is known of the layer would.
-    script(format!("{}; ()", call("snapshots::diff", &arguments, &options)))
+    script(writing(&call("snapshots::diff", &arguments, &options)))
 }
 
 fn several(name: &str, p: &Parsed) -> Result<Vec<Step>> {

@@ -185,6 +185,11 @@ pub(super) fn environment<S: AsRef<str>>(pairs: &[S]) -> String {
     map.text()
 }
 
+/// A call that writes to standard output, where nothing else goes then, as its value would.
+pub(super) fn writing(call: &str) -> String {
+    format!("{call}; ()")
+}
+
 /// Writes a call; options that are none are left out.
 pub(super) fn call<S: AsRef<str>>(name: &str, arguments: &[S], options: &Map) -> String {
     let mut parts: Vec<String> = arguments.iter().map(|argument| argument.as_ref().to_owned()).collect();

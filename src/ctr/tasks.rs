@@ -28,8 +28,8 @@ fn start(p: &Parsed) -> Result<Vec<Step>> {
     seated.set("tty", "true");
     // What goes along with a start keeps it apart from the terminal, which is then found again.
     let with_terminal = match options.is_empty() {
-        true => call("start", &[id.clone()], &seated),
-        false => sequence(&[start.clone(), call("attach", &[id.clone()], &Map::default())]),
+        true => call("start", std::slice::from_ref(&id), &seated),
+        false => sequence(&[start.clone(), call("attach", std::slice::from_ref(&id), &Map::default())]),
     };
     process(format!(
         "if container({id}).spec.process.terminal == true {{ {with_terminal} }} else {{ {start}; logs({id}, #{{ follow: true }}); \

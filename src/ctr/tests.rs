@@ -80,7 +80,7 @@ fn lines_are_what_a_user_would_write() {
     is("t start -d web", "start(\"web\")");
     is(
         "t start web",
-        "start(\"web\"); if container(\"web\").spec.process.terminal == true { attach(\"web\") } else { logs(\"web\", #{ follow: true }); wait(\"web\") }",
+        "if container(\"web\").spec.process.terminal == true { start(\"web\", #{ tty: true }) } else { start(\"web\"); logs(\"web\", #{ follow: true }); wait(\"web\") }",
     );
     is("t metrics --format json web", "print(to_json(metrics(\"web\")))");
     is("ns create shop team=core", "namespaces::create(\"shop\", #{ team: \"core\" })");
@@ -175,9 +175,9 @@ fn mistakes_are_named_with_the_nearest_name() {
         "it is used as ctr images push [FLAGS] TARGET [IMAGE]",
     );
     assert_eq!(translate(&["images"]).unwrap_err().to_string(), "ctr images needs a command");
-    let refused = translate(&["namespaces", "remove", "--cgroup", "a"]).unwrap_err();
-    assert_eq!(refused.to_string(), "ctrsh does not do ctr namespaces remove --cgroup");
-    assert!(refused.hint().unwrap().contains("rmdir"));
+    let refused = translate(&["content", "edit", "--validate", "json", "sha256:00"]).unwrap_err();
+    assert_eq!(refused.to_string(), "ctrsh does not do ctr content edit --validate");
+    assert!(refused.hint().unwrap().contains("leave it out"));
 }
 
 #[test]
