@@ -10,6 +10,14 @@ use crate::script::object::{Field, Object, Unit};
 #[derive(Clone)]
 pub struct ProcessObject(pub Finished);
 
+impl ProcessObject {
+    /// Makes one of a process whose output went to the user's terminal.
+    #[must_use]
+    pub fn seated(container: &str, code: u32) -> Self {
+        Self(Finished { container: container.to_owned(), code, ..Finished::default() })
+    }
+}
+
 impl Object for ProcessObject {
     const TYPE: &'static str = "Process";
     const DOC: &'static str = "A command that has ended: its exit code and what it wrote.";

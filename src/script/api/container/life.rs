@@ -9,9 +9,7 @@ use super::make::{FIFO_DIR, NULL_IO};
 use crate::containerd::tasks::Exit;
 use crate::grant::Access;
 use crate::ops::Context;
-use crate::ops::container::{
-    DetachKeys, Finished, Kill, Parted, Restart, Signal, Start, StartOptions, Stop, start_terminal,
-};
+use crate::ops::container::{DetachKeys, Kill, Parted, Restart, Signal, Start, StartOptions, Stop, start_terminal};
 use crate::ops::task::{Pause, Resume};
 use crate::script::api::process::ProcessObject;
 use crate::script::api::task::TaskObject;
@@ -94,9 +92,7 @@ fn seated(call: &Call<'_>, ctx: &Context, id: &str, keys: &DetachKeys) -> Result
     let size = seat.window()?;
     let sitting = async { seat.sit(start_terminal(ctx, id, size).await?, keys).await };
     Ok(Started(match call.session().wait(ctx, sitting)? {
-        Parted::Ended(code) => {
-            Dynamic::from(ProcessObject(Finished { container: id.to_owned(), code, ..Finished::default() }))
-        }
+        Parted::Ended(code) => Dynamic::from(ProcessObject::seated(id, code)),
         Parted::Left => Dynamic::UNIT,
     }))
 }

@@ -10,8 +10,8 @@ use super::{ContainerObject, change::log_target};
 use crate::grant::Access;
 use crate::ops::Context;
 use crate::ops::container::{
-    Create, DetachKeys, Exec, ExecDetached, ExecOptions, Finished, Parted, Ran, Run, RunOptions, Seat, discard,
-    exec_terminal, start_terminal,
+    Create, DetachKeys, Exec, ExecDetached, ExecOptions, Parted, Ran, Run, RunOptions, Seat, discard, exec_terminal,
+    start_terminal,
 };
 use crate::script::api::process::ProcessObject;
 use crate::script::call::Call;
@@ -149,7 +149,7 @@ fn seated(
         }
     }
     Ok(ProcessOrContainer(match parted? {
-        Parted::Ended(code) => Dynamic::from(ProcessObject(Finished { container: id, code, ..Finished::default() })),
+        Parted::Ended(code) => Dynamic::from(ProcessObject::seated(&id, code)),
         Parted::Left => Dynamic::from(ContainerObject::new(container, ctx.place())),
     }))
 }
@@ -246,9 +246,7 @@ fn execute(call: &Call<'_>, ctx: &Context, id: &str, args: Vec<String>, options:
     let wanted = ExecOptions { exec_id: Some(exec_id.clone()), ..wanted };
     let sitting = async { seat.sit(exec_terminal(ctx, id, args, &wanted, size).await?, &keys).await };
     Ok(ProcessOrId(match call.session().wait(ctx, sitting)? {
-        Parted::Ended(code) => {
-            Dynamic::from(ProcessObject(Finished { container: id.to_owned(), code, ..Finished::default() }))
-        }
+        Parted::Ended(code) => Dynamic::from(ProcessObject::seated(id, code)),
         Parted::Left => exec_id.into(),
     }))
 }
