@@ -71,20 +71,15 @@ fn measured(env: &Env) {
     assert_eq!(error.kind(), Failed::NotFound, "{error}");
 }
 
-/// What the daemon and the shim tell of a container that is run and removed.
-const LIFE: [&str; 8] = [
-    "/snapshot/prepare",
-    "/containers/create",
-    "/tasks/create",
-    "/tasks/start",
-    "/tasks/exit",
-    "/tasks/delete",
-    "/containers/delete",
-    "/snapshot/remove",
-];
+/// What the daemon and the shim always tell of a container that is run and removed. That its snapshot is removed may be
+/// missing: once the container is gone the collector may take it first, and that of containerd 1.6 tells nothing. That its
+/// task is deleted may be too: the shim of containerd 2.1 often ends before it has said so.
+pub const LIFE: [&str; 6] =
+    ["/snapshot/prepare", "/containers/create", "/tasks/create", "/tasks/start", "/tasks/exit", "/containers/delete"];
 
 fn events(env: &Env) {
     let stage = Stage::new(env, "tasks");
+    let before = stage.leftovers();
     let seen = env.block_on(async {
         let filter = format!("namespace=={}", stage.namespace);
         let mut events = stage.ctx.client().await.unwrap().events().subscribe(&[filter]).await.unwrap();
@@ -109,4 +104,5 @@ fn events(env: &Env) {
     });
     let (_, exit) = seen.iter().find(|(topic, _)| topic == "/tasks/exit").unwrap();
     assert_eq!(exit["exit_status"], 9);
+    assert_eq!(stage.leftovers(), before);
 }

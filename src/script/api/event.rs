@@ -285,7 +285,7 @@ const ON_SPEC: Spec = Spec {
         ALL_NAMESPACES,
     ],
     access: Access::Read,
-    doc: "Calls a closure for each event as it happens, and returns for how many.\n\nThe filter is as `events` has it, and may be left out. It ends when a closure returns `false`, when the time is over or the count reached, and with Ctrl-C. Closures run one after another on the script's own thread; events that come meanwhile wait, up to 16 MiB of them. When the connection breaks, as with a restart of the daemon, it subscribes anew and calls `on_gap`, or warns without one. In a dry run it listens as ever, and what the closures would change is planned.",
+    doc: "Calls a closure for each event as it happens, and returns for how many.\n\nThe filter is as `events` has it, and may be left out. It ends when a closure returns `false`, when the time is over or the count reached, and with Ctrl-C. Closures run one after another on the script's own thread; events that come meanwhile wait, up to 16 MiB of them. When the connection breaks, as with a restart of the daemon, it subscribes anew and calls `on_gap`, or warns without one. In a dry run it listens as ever, and what the closures would change is planned.\n\nDo not wait for `/tasks/delete` or `/snapshot/remove`: a shim of containerd 2.1 may end before it has told of the deletion (about one in five measured, with ctr's `run` too), and containerd 1.6 tells nothing of a snapshot that its garbage collector removed. `/tasks/exit` and `/containers/delete` are always told.",
     examples: &[
         Example::gives(
             "on(\"tasks/exit\", #{ timeout: \"10ms\" }, |e| print(`${e.subject} ended with ${e.exit_status}`))",
