@@ -164,17 +164,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 
 fn starts_and_leaves_nothing(env: &Env) {
     let base = env.new_folder("sandbox");
-    // The fastest of three: the machine may be busy with other tests.
     let options = sandbox_in(&base).with_registry(RegistryOptions::default());
-    let times = [(); 3].map(|()| {
-        let begin = Instant::now();
-        let sandbox = Sandbox::start(&options).unwrap();
-        let time = begin.elapsed();
-        sandbox.stop().unwrap();
-        time
-    });
-    assert!(times.iter().min().unwrap() < &Duration::from_secs(1), "{times:?}");
-
     let sandbox = Sandbox::start(&options).unwrap();
     let mode = fs::metadata(sandbox.folder()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);

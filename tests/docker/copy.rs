@@ -8,7 +8,6 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use super::support::{Exports, assert_no_spool, copy, copy_in, endpoint, json, of, stage};
-use crate::harness::engine::Engine;
 use crate::harness::image::Kind;
 use crate::harness::{Env, trial};
 use crate::ops::stage::Stage;
@@ -27,11 +26,6 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     ]
 }
 
-/// Reads an image of the engine with the engine's own words.
-fn inspect(engine: &Engine, name: &str) -> Value {
-    serde_json::from_str(&engine.api("GET", &format!("/images/{name}/json"), b"")).unwrap()
-}
-
 /// Holds a config against what the engine says.
 fn assert_config(told: &Value, config: &Descriptor, bytes: &[u8]) {
     assert_eq!(told["Id"], config.digest.as_str(), "the engine's id is the config's digest");
@@ -45,7 +39,7 @@ fn all(env: &Env) {
     let image = env.image(Kind::ThreeLayers);
     let name = format!("{}:1", env.fresh("docker"));
     engine.load(env, &image, &name);
-    let told = inspect(engine, &name);
+    let told = engine.inspect(&name);
     let stage = stage(Stage::empty(env, "docker"));
     let exports = Exports::default();
     let ctx = exports.watch(&stage);
@@ -116,7 +110,7 @@ fn names(env: &Env) {
     let repository = env.fresh("docker");
     engine.load(env, &env.image(Kind::ThreeLayers), &format!("{repository}:latest"));
     engine.load(env, &env.image(Kind::Busybox), &format!("{repository}:other"));
-    let id = inspect(engine, &format!("{repository}:latest"))["Id"].as_str().unwrap().to_owned();
+    let id = engine.inspect(&format!("{repository}:latest"))["Id"].as_str().unwrap().to_owned();
     let mut digests = Vec::new();
     // Without a tag the engine would export both.
     let short = &id["sha256:".len()..][..12];
@@ -177,7 +171,7 @@ fn described(env: &Env) {
     let stage = stage(Stage::empty(env, "docker"));
     let name = format!("{}:1", env.fresh("docker"));
     engine.load(env, &env.image(Kind::ThreeLayers), &name);
-    let told = inspect(engine, &name);
+    let told = engine.inspect(&name);
     let images = env.block_on(ops::docker::images(&stage.ctx, None)).unwrap();
     let listed = images.iter().find(|image| image.names.contains(&name)).unwrap();
     let image = env.block_on(ops::docker::image(&stage.ctx, None, &name)).unwrap();

@@ -21,6 +21,9 @@ pub fn newer() -> Option<PathBuf> {
     folder.join("usr/sbin/dockerd").exists().then_some(folder)
 }
 
+/// How long the engine may take for what it does behind its answers.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A running engine; dropping it stops it.
 pub struct Engine {
     folder: PathBuf,
@@ -85,7 +88,7 @@ impl Engine {
     }
 
     fn wait(&self) {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + PATIENCE;
         while UnixStream::connect(self.socket()).is_err() {
             let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(Instant::now() < end, "dockerd did not start:\n{}", log());
@@ -111,6 +114,17 @@ impl Engine {
     pub fn load(&self, env: &Env, image: &Image, name: &str) {
         let (source, target) = (image.skopeo_name(), format!("docker-daemon:{name}"));
         env.skopeo(&["copy", "--dest-daemon-host", &self.address(), &source, &target]).ok();
+        // The engine says that it renames an older image before it does so, and skopeo waits for its first word only.
+        let begun = Instant::now();
+        while self.inspect(name)["Id"] != image.config.as_str() {
+            assert!(begun.elapsed() < PATIENCE, "{name} does not become {}", image.config);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Returns what the engine says of an image.
+    pub fn inspect(&self, name: &str) -> serde_json::Value {
+        serde_json::from_str(&self.api("GET", &format!("/images/{name}/json"), b"")).unwrap()
     }
 
     /// Sends a request and returns the body of the answer.

@@ -32,7 +32,12 @@ pub use env::Env;
 pub use image::Kind;
 pub use leftovers::Leftovers;
 
+use std::time::Duration;
+
 use libtest_mimic::{Failed, Trial};
+
+/// How long what waits for nothing may take: more than a busy machine needs, and less than what it would wait for.
+pub const PROMPT: Duration = Duration::from_secs(5);
 
 /// Makes a test that needs the daemons.
 ///

@@ -180,6 +180,6 @@ fn interrupted(env: &Env) {
     let began = std::time::Instant::now();
     interpreter.run(r#"run("busybox", #{ command: ["sleep", "60"] })"#, None, cancel).unwrap_err();
     timer.join().unwrap();
-    assert!(began.elapsed() < std::time::Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
     assert_eq!(stage.leftovers(), before);
 }

@@ -37,7 +37,10 @@ fn labels(stage: &Stage, digest: &str) -> Vec<String> {
     let listed = stage.ctr(&["content", "ls"]);
     let line = listed.lines().find(|line| line.starts_with(digest)).unwrap_or_else(|| panic!("{digest} in {listed}"));
     let words = line.split(['\t', ' ', ',']).filter(|word| word.contains('='));
-    words.map(str::to_owned).collect()
+    let mut words: Vec<_> = words.map(str::to_owned).collect();
+    // ctr prints them in no order.
+    words.sort();
+    words
 }
 
 fn read(env: &Env) {

@@ -66,8 +66,7 @@ pub fn docker_real(env: &Env) {
     let run = ["std/docker-to-containerd", "--engine", &socket, "--include", "example/box:1", "--json"];
     assert_eq!(counts(&stage, &run), [1, 0, 0, 0]);
     assert_eq!(counts(&stage, &run), [0, 1, 0, 0]);
-    let inspected = env.engine().api("GET", "/images/example/box:1/json", &[]);
-    let inspected: Value = serde_json::from_str(&inspected).unwrap();
+    let inspected = env.engine().inspect("example/box:1");
     let manifests = stage.ctr(&["content", "ls", "-q"]);
     // The id of a Docker Engine is the digest of the config, which has arrived as it was.
     assert!(manifests.contains(inspected["Id"].as_str().unwrap()), "{manifests}");

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::terminal::{Terminal, at_home};
 use crate::harness::daemon::Daemon;
 use crate::harness::leftovers::processes_with;
-use crate::harness::{Env, Kind, Leftovers, trial};
+use crate::harness::{Env, Kind, Leftovers, PROMPT, trial};
 use crate::ops::stage::{IMAGE, Stage};
 
 pub fn trials(env: &Env) -> Vec<Trial> {
@@ -226,7 +226,7 @@ fn stopped(env: &Env) {
     terminal.wait_for("still there");
     terminal.press(LEAVE);
     let took = terminal.wait_for("left: it runs on");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < PROMPT, "{took:?}");
     terminal.wait_for_prompt();
     daemon.signal(Signal::CONT);
     attach(&mut terminal, "twice");
@@ -235,7 +235,7 @@ fn stopped(env: &Env) {
     terminal.wait_for("waiting for containerd");
     terminal.press("\x03");
     let took = terminal.wait_for("error: cancelled");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < PROMPT, "{took:?}");
     terminal.wait_for_prompt();
     daemon.signal(Signal::CONT);
     terminal.enter("delete(\"still\", #{ force: true })");
