@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rhai::{Dynamic, Engine, EvalAltResult, FuncRegistration, Module, NativeCallContext, RhaiFunc};
 
 use crate::grant::Access;
-use crate::kind::{Failure, Kind};
+use crate::kind::{Failure, Kind, nearest};
 use crate::script::call::{Call, Session};
 use crate::script::error::Error;
 use crate::script::object::{Object, ObjectEntry};
@@ -274,6 +274,11 @@ impl Catalog {
         if exact.is_empty() { loose().collect() } else { exact }
     }
 
+    /// Returns the functions of a module.
+    pub fn module(&self, name: &str) -> impl Iterator<Item = &Entry> {
+        self.entries().filter(move |entry| matches!(entry.spec.on, On::Module(module) if module == name))
+    }
+
     /// Returns every object type.
     pub fn objects(&self) -> impl Iterator<Item = &ObjectEntry> {
         self.objects.values()
@@ -295,6 +300,33 @@ impl Catalog {
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         let fields = self.objects.values().flat_map(|object| object.fields.iter().map(|field| field.name));
         self.entries.iter().map(|(entry, ..)| entry.spec.name).chain(fields)
+    }
+
+    /// Returns the name that is close to one that does not exist.
+    #[must_use]
+    pub fn suggest(&self, name: &str) -> Option<String> {
+        nearest(name, self.names())
+    }
+
+    /// Says where else there is a function of a name: in modules, and as the method of objects.
+    #[must_use]
+    pub fn elsewhere(&self, name: &str) -> Option<String> {
+        let found = self.entries().filter(|entry| entry.spec.name == name && entry.path() != name);
+        let mut paths: Vec<_> = found.map(Entry::path).collect();
+        paths.truncate(3);
+        (!paths.is_empty()).then(|| format!("there is {}", paths.join(" and ")))
+    }
+
+    /// Says that a name, which was taken for a variable's, is a function's or a module's, and how it is used.
+    #[must_use]
+    pub fn used_as(&self, name: &str) -> Option<String> {
+        if let Some(entry) = self.module(name).next() {
+            return Some(format!("{name} is a module: {}(…)", entry.path()));
+        }
+        let entry = self.entries().find(|entry| entry.path() == name)?;
+        let params = entry.signature.params.iter().zip(entry.spec.params);
+        let required: Vec<_> = params.filter(|(ty, _)| !ty.optional).map(|(_, param)| param.name).collect();
+        Some(format!("{name} is a function: {name}({})", required.join(", ")))
     }
 
     /// Binds everything to an engine.

@@ -39,8 +39,8 @@ impl Interpreter {
     /// # Errors
     /// When it cannot be parsed.
     pub fn check(&self, text: &str, source: Option<&str>) -> Result<Checked, Report> {
-        let suggest = |name: &str| nearest(name, self.catalog.names());
-        let ast = self.engine.compile(text).map_err(|error| Report::new(&error.into(), source, suggest))?;
+        let failed = |error: rhai::ParseError| Report::new(&error.into(), source, Some(&self.catalog));
+        let ast = self.engine.compile(text).map_err(failed)?;
         let name = |function: FuncInfo<'_>| Some(function.metadata.name.to_string());
         let mut known: HashSet<String> = self.engine.collect_fn_metadata(None, name, true).into_iter().collect();
         let of_language: HashSet<String> =
@@ -159,11 +159,12 @@ impl Check<'_> {
             let near = |known: Option<String>| known.map(|near| format!("did you mean {near}?"));
             match module {
                 None => {
-                    let hint = near(nearest(name, interpreter.catalog.names()));
+                    let elsewhere = interpreter.catalog.elsewhere(name);
+                    let hint = elsewhere.or_else(|| near(interpreter.catalog.suggest(name)));
                     self.problem(position, format!("unknown function {name}"), hint);
                 }
                 Some(module) if modules.contains(&module.as_str()) => {
-                    let hint = near(nearest(name, interpreter.catalog.names()));
+                    let hint = near(interpreter.catalog.suggest(name));
                     self.problem(position, format!("unknown function {module}::{name}"), hint);
                 }
                 // Functions of imported modules are known only when they run.

@@ -4,6 +4,7 @@ use rhai::{Dynamic, EvalAltResult, ImmutableString, Position};
 
 use crate::kind::{Failure, Kind};
 use crate::ops;
+use crate::script::catalog::Catalog;
 use crate::script::engine;
 
 /// What functions of the script surface return.
@@ -117,7 +118,7 @@ impl Thrown {
     #[must_use]
     pub fn new(error: &Error) -> Self {
         if let Error::Script(inner) = error {
-            return Report::new(inner, None, |_| None).error;
+            return Report::new(inner, None, None).error;
         }
         let context = match error {
             Error::Operation(error) => error.context(),
@@ -195,11 +196,11 @@ pub struct Location {
 impl Report {
     /// Takes apart what Rhai passed on of a source that reports call by this name.
     #[must_use]
-    pub fn new(error: &EvalAltResult, source: Option<&str>, suggest: impl Fn(&str) -> Option<String>) -> Self {
+    pub fn new(error: &EvalAltResult, source: Option<&str>, catalog: Option<&Catalog>) -> Self {
         let mut trace = Vec::new();
         let innermost = unwind(error, source, &mut trace);
         let parse = matches!(innermost, EvalAltResult::ErrorParsing(..));
-        let error = thrown(innermost).unwrap_or_else(|| own(innermost, suggest));
+        let error = thrown(innermost).unwrap_or_else(|| own(innermost, catalog));
         Self { error, trace, parse, exit: None }
     }
 }
@@ -238,7 +239,8 @@ fn unwind<'e>(error: &'e EvalAltResult, source: Option<&str>, trace: &mut Vec<Lo
 }
 
 /// Says in our words what Rhai found itself.
-fn own(error: &EvalAltResult, suggest: impl Fn(&str) -> Option<String>) -> Thrown {
+fn own(error: &EvalAltResult, catalog: Option<&Catalog>) -> Thrown {
+    let suggest = |name: &str| catalog.and_then(|catalog| catalog.suggest(name));
     let mut message = without_position(error);
     let mut hint = None;
     let mut kind = Kind::Usage;
@@ -252,11 +254,13 @@ fn own(error: &EvalAltResult, suggest: impl Fn(&str) -> Option<String>) -> Throw
         EvalAltResult::ErrorFunctionNotFound(signature, _) => {
             let name = signature.split([' ', '(']).next().unwrap_or_default();
             message = format!("unknown function {}", signature.replace("&str | ImmutableString | String", "string"));
-            hint = suggest(name).map(|near| format!("did you mean {near}?"));
+            let elsewhere = catalog.and_then(|catalog| catalog.elsewhere(name));
+            hint = elsewhere.or_else(|| suggest(name).map(|near| format!("did you mean {near}?")));
         }
         EvalAltResult::ErrorVariableNotFound(name, _) => {
             message = format!("unknown variable {name}");
-            hint = suggest(name).map(|near| format!("did you mean {near}?"));
+            let used = catalog.and_then(|catalog| catalog.used_as(name));
+            hint = used.or_else(|| suggest(name).map(|near| format!("did you mean {near}?")));
         }
         EvalAltResult::ErrorDotExpr(text, _) => {
             message.clone_from(text);

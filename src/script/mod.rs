@@ -115,8 +115,7 @@ impl Interpreter {
     pub fn run(&mut self, text: &str, source: Option<&str>, cancel: CancellationToken) -> Result<Evaluated, Report> {
         let context = self.session.context().with_cancel(cancel);
         self.session.begin(context, source);
-        let suggest = |name: &str| crate::ops::error::nearest(name, self.catalog.names());
-        let report = |error: &EvalAltResult| Report::new(error, source, suggest);
+        let report = |error: &EvalAltResult| Report::new(error, source, Some(&self.catalog));
         let mut ast =
             self.engine.compile_with_scope(&self.scope, text).map_err(|error| report(&EvalAltResult::from(error)))?;
         if let Some(source) = source {
@@ -156,7 +155,7 @@ impl Interpreter {
 
     fn report(&self, error: error::Error) -> Report {
         let raised = error.raise(rhai::Position::NONE);
-        Report::new(&raised, None, |name| crate::ops::error::nearest(name, self.catalog.names()))
+        Report::new(&raised, None, Some(&self.catalog))
     }
 
     /// Sets a variable of the scope.

@@ -67,8 +67,8 @@ pub fn help(entry: &Entry) -> String {
     text
 }
 
-/// Writes what `help(topic)` shows: a function, an object type, a ready script, all of these (`std`), or without a topic
-/// everything with a line each.
+/// Writes what `help(topic)` shows: a function, an object type, a module, a ready script, all of these (`std`), or without
+/// a topic everything with a line each.
 #[must_use]
 pub fn topic(catalog: &Catalog, topic: Option<&str>) -> Option<String> {
     let Some(topic) = topic else { return Some(overview(catalog)) };
@@ -92,20 +92,24 @@ pub fn topic(catalog: &Catalog, topic: Option<&str>) -> Option<String> {
         }
         return Some(text);
     }
-    let found = catalog.find(topic);
-    let texts: Vec<String> = found.into_iter().map(help).collect();
+    let mut texts: Vec<String> = catalog.find(topic).into_iter().map(help).collect();
+    let module: Vec<&Entry> = catalog.module(topic.trim().trim_end_matches("::")).collect();
+    if !module.is_empty() {
+        texts.push(format!("functions of the module:\n{}", lines(&module)));
+    }
     (!texts.is_empty()).then(|| texts.join("\n"))
 }
 
+fn lines(entries: &[&Entry]) -> String {
+    let width = entries.iter().map(|entry| entry.path().len()).max().unwrap_or_default();
+    entries.iter().fold(String::new(), |mut text, entry| {
+        let _ = writeln!(text, "  {:width$}  {}", entry.path(), entry.summary());
+        text
+    })
+}
+
 fn overview(catalog: &Catalog) -> String {
-    let lines = |entries: Vec<&Entry>| {
-        let width = entries.iter().map(|entry| entry.path().len()).max().unwrap_or_default();
-        entries.iter().fold(String::new(), |mut text, entry| {
-            let _ = writeln!(text, "  {:width$}  {}", entry.path(), entry.summary());
-            text
-        })
-    };
     let (methods, functions): (Vec<_>, Vec<_>) = catalog.entries().partition(|entry| entry.spec.on == On::Method);
     let scripts = library::overview();
-    format!("functions:\n{}\nmethods:\n{}\nready scripts:\n{scripts}", lines(functions), lines(methods))
+    format!("functions:\n{}\nmethods:\n{}\nready scripts:\n{scripts}", lines(&functions), lines(&methods))
 }

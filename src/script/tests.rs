@@ -128,6 +128,9 @@ fn wrong_input_names_the_cure() {
         ("tag(\"a\", 5)", "tag: target must be a string, not an integer", ""),
         ("size(\"many\")", "size: text 'many' is not a size; write it like 512, 64MiB, 1.5GiB or 500MB", ""),
         ("nodd", "unknown variable nodd", "did you mean node?"),
+        ("args[0]", "unknown variable args", "args is a function: args()"),
+        ("tag", "unknown variable tag", "tag is a function: tag(source, target)"),
+        ("content", "unknown variable content", "content is a module: content::list(…)"),
         (
             "loop {}",
             "the script ran too many operations",

@@ -103,7 +103,7 @@ impl Cursor<'_> {
             before.and_then(|dot| self.type_ending(dot.checked_sub(1)?)).map(|ty| self.members(&ty)).unwrap_or_default()
         } else if self.is(before, "::") {
             let module = before.and_then(|i| i.checked_sub(1)).map_or("", |i| self.word(i));
-            self.entries(|entry| entry.spec.on == On::Module(module_name(module, entry))).map(call_of).collect()
+            self.interpreter.catalog().module(module).map(call_of).collect()
         } else if let Some(keys) = self.option_keys(before) {
             keys
         } else {
@@ -244,13 +244,6 @@ impl Cursor<'_> {
 
 fn is_method_of(entry: &Entry, ty: &str) -> bool {
     entry.receiver() == Some(ty) || (ty == "Node" && entry.spec.on == On::Node)
-}
-
-fn module_name(wanted: &str, entry: &Entry) -> &'static str {
-    match entry.spec.on {
-        On::Module(name) if name == wanted => name,
-        _ => "",
-    }
 }
 
 /// Writes a function as it is called: with its brackets when it takes nothing.

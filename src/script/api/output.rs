@@ -165,7 +165,7 @@ const HELP: Spec = Spec {
     params: &[Param::new("topic")],
     options: &[],
     access: Access::Read,
-    doc: "Returns the manual of a function, such as `help(\"pull\")` or `help(\"Image.tag\")`, or of a ready script, `help(\"std/prune\")`; `help(\"std\")` lists these, and without a topic all functions come with a line each.",
+    doc: "Returns the manual of a function, such as `help(\"pull\")` or `help(\"Image.tag\")`, of a module, `help(\"content\")`, or of a ready script, `help(\"std/prune\")`; `help(\"std\")` lists these, and without a topic all functions come with a line each.",
     examples: &[
         Example::gives("help(\"version\").contains(\"daemon\")", "true"),
         Example::gives("help(\"std\").contains(\"std/prune\")", "true"),
@@ -176,9 +176,9 @@ fn help(call: &Call<'_>, topic: Option<String>) -> Result<String> {
     let Some(catalog) = call.session().catalog() else { return Ok(String::new()) };
     crate::script::reference::topic(catalog, topic.as_deref()).ok_or_else(|| {
         let topic = topic.unwrap_or_default();
-        let near = crate::ops::error::nearest(&topic, catalog.names());
+        let near = catalog.suggest(&topic);
         let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-        call.argument("topic", format!("'{topic}' is not a function or object{near}"))
+        call.argument("topic", format!("'{topic}' is not a function, object or module{near}"))
     })
 }
 
