@@ -5,7 +5,7 @@ set -euo pipefail
 # Programs, the Debian packages that have them, and what they are called elsewhere where the name differs.
 build_programs='protoc:protobuf-compiler gcc:gcc pkg:libc6-dev'
 run_programs='containerd:containerd ctr:containerd runc:runc docker-registry:docker-registry busybox:busybox-static'
-test_programs='skopeo:skopeo umoci:umoci htpasswd:apache2-utils openssl:openssl tmux:tmux setpriv:util-linux dockerd:docker.io cni:containernetworking-plugins'
+test_programs='skopeo:skopeo umoci:umoci htpasswd:apache2-utils openssl:openssl tmux:tmux setpriv:util-linux dockerd:docker.io mkfs.btrfs:btrfs-progs cni:containernetworking-plugins'
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }

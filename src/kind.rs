@@ -4,7 +4,15 @@
 //! of failure it was, whether trying again may help, and what the user can do about it, without knowing the layer.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
+
+/// What a program in Go or C says of a disk that is full (ENOSPC).
+pub(crate) const NO_SPACE: &str = "no space left on device";
+/// What it says of a quota that is used up (EDQUOT).
+pub(crate) const OVER_QUOTA: &str = "disk quota exceeded";
+/// What it says of a file system that takes no changes (EROFS), as many become after an error of their disk.
+pub(crate) const READ_ONLY: &str = "read-only file system";
 
 /// What kind of failure it was.
 ///
@@ -14,7 +22,7 @@ use std::time::Duration;
 pub enum Kind {
     /// The call itself was wrong: an argument, an option, a name.
     Usage,
-    /// The grant lacks the access that the call needs.
+    /// The grant lacks the access that the call needs, or the system does not let this user, or anybody, do it.
     Denied,
     /// The thing named does not exist.
     NotFound,
@@ -71,6 +79,32 @@ impl Kind {
             Self::NoSpace => "no_space",
             Self::Cancelled => "cancelled",
             Self::Internal => "internal",
+        }
+    }
+
+    /// Sorts what the kernel said of a file; none when it depends on what the file is for.
+    #[must_use]
+    pub fn of_io(error: &io::Error) -> Option<Self> {
+        Some(match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::NotFound,
+            io::ErrorKind::AlreadyExists => Self::AlreadyExists,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Denied,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Self::NoSpace,
+            io::ErrorKind::ResourceBusy => Self::Conflict,
+            _ => return None,
+        })
+    }
+
+    /// Sorts a message of another program that ends in what the kernel said to it.
+    #[must_use]
+    pub fn of_words(message: &str) -> Option<Self> {
+        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        if says(&[NO_SPACE, OVER_QUOTA]) {
+            Some(Self::NoSpace)
+        } else if says(&[READ_ONLY]) {
+            Some(Self::Denied)
+        } else {
+            None
         }
     }
 

@@ -1,6 +1,7 @@
 //! The suite: real daemons, real registries, real containers, in one binary so that they are started once.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::exit)]
 
+mod bad_disk;
 mod bad_input;
 mod conformance;
 mod containerd;
@@ -43,6 +44,7 @@ fn main() {
     trials.extend(pitfalls::trials(&env));
     trials.extend(faults::trials(&env));
     trials.extend(shell::trials(&env));
+    trials.extend(bad_disk::trials(&env));
     trials.extend(bad_input::trials(&env));
     trials.extend(examples::trials(&env));
     trials.extend(dry_run::trials(&env));

@@ -11,7 +11,7 @@ use super::beside::NoAnswer;
 use super::connect::{Endpoint, other_sockets};
 use super::guard::Stopped;
 use crate::grant::Refused;
-use crate::kind::{Failure, Kind};
+use crate::kind::{Failure, Kind, NO_SPACE, OVER_QUOTA, READ_ONLY};
 use crate::oci::Digest;
 use crate::oci::excerpt;
 
@@ -70,6 +70,14 @@ pub enum Error {
         /// What is wrong with the answer.
         reason: String,
     },
+    /// A blob of an image is not in the content store.
+    #[error("{image} is incomplete here: {digest} is not in the content store")]
+    Incomplete {
+        /// The image.
+        image: String,
+        /// The blob.
+        digest: Digest,
+    },
     /// The content store's file cannot be read.
     #[error("read content {digest}: {source}")]
     Stored {
@@ -117,8 +125,10 @@ pub enum Fault {
     LeaseGone,
     /// The write began elsewhere than the ingest ends.
     Offset,
-    /// The daemon's disk is full.
+    /// The daemon's disk is full, or its quota used up.
     NoSpace,
+    /// The file system that the daemon writes to takes no changes.
+    ReadOnly,
     /// The daemon refuses the arguments.
     Invalid,
     /// The daemon has no such RPC: it is too old, or the plugin is off.
@@ -137,13 +147,21 @@ pub enum Fault {
     Other,
 }
 
+/// How a shim begins what the runtime said (runc's shim, `pkg/process`).
+const RUNTIME: &str = "OCI runtime";
+
+/// What the daemon says of a filter that it cannot read (containerd `pkg/filters`).
+const BAD_FILTER: &str = "filters: parse error";
+
 impl Fault {
     /// Sorts a status. Some conditions differ in their text only; the words are those of containerd 1.6 to 2.2.
     fn of(status: &Status) -> Self {
         let text = status.message();
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match status.code() {
-            _ if says(&["no space left on device", "disk quota exceeded"]) => Self::NoSpace,
+            // A runtime says the same of a container's own files and cgroups.
+            _ if says(&[NO_SPACE, OVER_QUOTA]) && !says(&[RUNTIME]) => Self::NoSpace,
+            _ if says(&[READ_ONLY]) && !says(&[RUNTIME]) => Self::ReadOnly,
             Code::NotFound
                 if text.starts_with("lease ") || says(&["\": lease does not exist", "lease does not exist"]) =>
             {
@@ -204,7 +222,7 @@ impl Fault {
             Self::Unavailable => Kind::Unavailable,
             Self::Timeout => Kind::Timeout,
             Self::Cancelled => Kind::Cancelled,
-            Self::Denied => Kind::Denied,
+            Self::Denied | Self::ReadOnly => Kind::Denied,
             Self::Other => Kind::Internal,
         }
     }
@@ -274,6 +292,7 @@ impl Failure for Error {
             Self::Unlisted { .. } | Self::Answer { .. } => Kind::Internal,
             Self::Call { fault, .. } => fault.kind(),
             Self::Transfer { kind, .. } => *kind,
+            Self::Incomplete { .. } => Kind::Integrity,
             Self::Stored { .. } => Kind::Unavailable,
             Self::Name { .. } | Self::Address { .. } => Kind::Usage,
             Self::Oci(error) => error.kind(),
@@ -290,8 +309,16 @@ impl Failure for Error {
                 Some("up to 76 letters and digits, with single . _ - between them, such as k8s.io".into())
             }
             Self::Address { .. } => Some("give a path, such as /run/containerd/containerd.sock".into()),
+            Self::Call { fault: Fault::Invalid, message, .. } if message.starts_with(BAD_FILTER) => Some(
+                "a filter is a field, an operator and a value: name==docker.io/library/busybox:1, name~=busybox, labels.app==web"
+                    .into(),
+            ),
             Self::Call { fault, .. } => match fault {
                 Fault::NoSpace => Some("make room on the disk that holds containerd's root folder".into()),
+                Fault::ReadOnly => Some(
+                    "the disk became read-only, as the kernel makes it after an error: see dmesg, check it, and mount it anew"
+                        .into(),
+                ),
                 Fault::TooLarge => Some("ask for less of it at once, by a filter".into()),
                 Fault::Unsupported => Some("this containerd is too old for it, or the plugin is switched off".into()),
                 Fault::Locked => Some("another client is writing the same content; try again when it is done".into()),
@@ -301,6 +328,9 @@ impl Failure for Error {
                 Fault::Unavailable => Some("see whether containerd is running: systemctl status containerd".into()),
                 _ => None,
             },
+            Self::Incomplete { .. } => {
+                Some("pull or load it again; discard_unpacked_layers leaves nothing that can be copied on".into())
+            }
             Self::Stored { .. } => {
                 Some("the disk that holds containerd's root folder may be failing; see dmesg".into())
             }
@@ -421,4 +451,22 @@ pub(super) fn excerpt_long(text: &str) -> String {
     }
     let from = escaped.char_indices().rev().nth(MOST).map_or(0, |(at, _)| at);
     format!("…{}", &escaped[from..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_daemons_disk_is_told_from_a_containers() {
+        let fault = |message: &str| Fault::of(&Status::unknown(message));
+        for (words, expected) in
+            [(NO_SPACE, Fault::NoSpace), (OVER_QUOTA, Fault::NoSpace), (READ_ONLY, Fault::ReadOnly)]
+        {
+            assert_eq!(fault(&format!("open /var/lib/containerd/x: {words}")), expected);
+            let of_runtime =
+                format!("failed to create shim task: OCI runtime create failed: write /x: {words}: unknown");
+            assert_eq!(fault(&of_runtime), Fault::Other);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::content::{self, SmallWriter, gc_labels, source_labels};
 use super::images::Image;
-use super::{Client, Labels, Result};
+use super::{Client, Error, Labels, Result};
 use crate::kind::{Failure, Kind};
 use crate::oci::store::{self, BlobReader, BlobWriter, ImageSink, ImageSource, Origin};
 use crate::oci::{Descriptor, Parsed, manifest};
@@ -144,11 +144,15 @@ impl ImageSource for ContainerdStore {
     async fn open(&self, descriptor: &Descriptor, offset: u64) -> store::Result<BlobReader> {
         let content = self.client.content();
         // For less it is not worth looking for the file.
-        let stream = if descriptor.size < WORTH_A_FILE {
-            content.read(&descriptor.digest, offset).await?
+        let opened = if descriptor.size < WORTH_A_FILE {
+            content.read(&descriptor.digest, offset).await
         } else {
-            content.open_to_read(&descriptor.digest, offset).await?
+            content.open_to_read(&descriptor.digest, offset).await
         };
+        let stream = opened.map_err(|error| match error.is_not_found() {
+            true => Error::Incomplete { image: self.image.clone(), digest: descriptor.digest.clone() },
+            false => error,
+        })?;
         Ok(BlobReader { start: offset, stream: Box::pin(futures_util::TryStreamExt::map_err(stream, Into::into)) })
     }
 

@@ -384,7 +384,8 @@ fn sort(text: &str) -> Option<(Kind, Option<&'static str>)> {
     if says(&["401 Unauthorized", "403 Forbidden", "authorization failed", "insufficient_scope"]) {
         return Some((Kind::Unauthorized, Some("log in with login(HOST), or give user")));
     }
-    if says(&["no space left on device", "disk quota exceeded"]) {
+    // These are told as those of every other call.
+    if Kind::of_words(text).is_some() {
         return None;
     }
     if says(&["429 Too Many Requests", " 500 ", " 502 ", " 503 ", " 504 "]) {
@@ -402,6 +403,7 @@ fn sort(text: &str) -> Option<(Kind, Option<&'static str>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kind::{NO_SPACE, OVER_QUOTA, READ_ONLY};
 
     fn plugin(kind: &str, id: &str, requires: &[&str]) -> Plugin {
         Plugin {
@@ -446,6 +448,8 @@ mod tests {
         assert_eq!(kind("dial tcp 127.0.0.1:1: connect: connection refused"), Some(Kind::Unavailable));
         assert_eq!(kind("read tcp: i/o timeout"), Some(Kind::Timeout));
         assert_eq!(kind("failed to resolve image: r.example/a:1: not found"), None);
-        assert_eq!(kind("write /var/lib/x: no space left on device"), None);
+        for words in [NO_SPACE, OVER_QUOTA, READ_ONLY] {
+            assert_eq!(kind(&format!("write /var/lib/x: {words}")), None);
+        }
     }
 }

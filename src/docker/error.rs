@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::address::Address;
 use crate::grant::Refused;
-use crate::kind::{Failure, Kind};
+use crate::kind::{Failure, Kind, READ_ONLY};
 use crate::socket;
 
 /// Why a call to a Docker Engine failed.
@@ -123,16 +123,15 @@ impl Failure for Error {
             },
             Self::Refused(refused) => refused.kind(),
             Self::NoImage { .. } => Kind::NotFound,
-            // The engine packs an export on its own disk first, and tells of a full one only in words.
-            Self::Call { message, .. } if message.contains("no space left on device") => Kind::NoSpace,
-            Self::Call { status, .. } => match status {
+            // The engine packs an export on its own disk first, and tells what ails that only in words.
+            Self::Call { message, status, .. } => Kind::of_words(message).unwrap_or(match status {
                 400 => Kind::Usage,
                 401 | 403 => Kind::Denied,
                 404 => Kind::NotFound,
                 409 => Kind::Conflict,
                 503 => Kind::Unavailable,
                 _ => Kind::Internal,
-            },
+            }),
             Self::Broken { .. } => Kind::Unavailable,
             Self::Silent { .. } => Kind::Timeout,
             Self::Answer { .. } => Kind::Internal,
@@ -166,6 +165,9 @@ impl Failure for Error {
             Self::Call { .. } if self.kind() == Kind::NoSpace => {
                 Some("make room on the disk that holds the engine's data (docker info: Docker Root Dir)".into())
             }
+            Self::Call { message, .. } if message.contains(READ_ONLY) => Some(
+                "the disk that holds the engine's data (docker info: Docker Root Dir) became read-only; see dmesg".into(),
+            ),
             Self::Broken { .. } => Some("see whether the engine is running: systemctl status docker".into()),
             Self::Silent { .. } => Some("see what the engine is doing: journalctl -u docker".into()),
             Self::TooOld { .. } => Some("update the engine; 1.24 came with Docker 1.12".into()),
@@ -178,6 +180,7 @@ impl Failure for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kind::{NO_SPACE, OVER_QUOTA};
 
     #[test]
     fn each_way_of_not_being_there_has_its_name_and_cure() {
@@ -196,10 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_of_the_engine_is_no_space() {
-        let message = "write /var/lib/docker/tmp/docker-export-1/x/layer.tar: no space left on device".to_owned();
-        let error = Error::Call { action: "export x".into(), status: 500, message };
-        assert_eq!(error.kind(), Kind::NoSpace);
-        assert!(error.hint().unwrap().contains("Docker Root Dir"));
+    fn what_ails_the_engines_disk_is_named() {
+        for (words, kind) in [(NO_SPACE, Kind::NoSpace), (OVER_QUOTA, Kind::NoSpace), (READ_ONLY, Kind::Denied)] {
+            let message = format!("write /var/lib/docker/tmp/docker-export-1/x/layer.tar: {words}");
+            let error = Error::Call { action: "export x".into(), status: 500, message };
+            assert_eq!(error.kind(), kind);
+            assert!(error.hint().unwrap().contains("Docker Root Dir"));
+        }
     }
 }

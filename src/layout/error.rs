@@ -160,14 +160,8 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Kind::NotFound,
-                io::ErrorKind::AlreadyExists => Kind::AlreadyExists,
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Kind::Denied,
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                    Kind::NoSpace
-                }
                 io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Kind::Integrity,
-                _ => Kind::Unavailable,
+                _ => Kind::of_io(source).unwrap_or(Kind::Unavailable),
             },
             Self::Truncated { .. }
             | Self::Tar { .. }
@@ -190,6 +184,9 @@ impl Failure for Error {
         match self {
             Self::Io { .. } if self.kind() == Kind::NoSpace => {
                 Some("make room there, or name a folder on another file system".into())
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                Some("name a folder on another file system; this one is mounted read-only".into())
             }
             Self::Truncated { .. } => Some("copy or make the archive again; its end is missing".into()),
             Self::Sparse { .. } => Some("make the archive again with a tar that writes files out (no --sparse)".into()),
@@ -227,5 +224,12 @@ mod tests {
             assert_eq!(error.to_string(), "cannot write /data/out.tar");
             assert!(error.hint().unwrap().contains("make room"));
         }
+    }
+
+    #[test]
+    fn a_disk_that_takes_no_changes_is_named() {
+        let error = Error::io("write", "/data/out.tar", io::Error::from_raw_os_error(30));
+        assert_eq!(error.kind(), Kind::Denied);
+        assert!(error.hint().unwrap().contains("read-only"));
     }
 }

@@ -241,13 +241,7 @@ impl Failure for Error {
             Self::Timeout { .. } => Kind::Timeout,
             Self::Missed { .. } => Kind::Unavailable,
             Self::Lacking { .. } => Kind::Usage,
-            Self::File { source, .. } => match source.kind() {
-                std::io::ErrorKind::NotFound => Kind::NotFound,
-                std::io::ErrorKind::AlreadyExists => Kind::AlreadyExists,
-                std::io::ErrorKind::PermissionDenied => Kind::Denied,
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::NoSpace,
-                _ => Kind::Internal,
-            },
+            Self::File { source, .. } => Kind::of_io(source).unwrap_or(Kind::Internal),
         }
     }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
+use crate::kind::Kind;
+
 /// An error that a registry answered with (distribution-spec, section Error Codes).
 #[derive(Debug, thiserror::Error)]
 #[error("{}{action}: {host} answered {status}{}{detail}", meant(self), if detail.is_empty() { "" } else { ": " })]
@@ -26,14 +28,13 @@ pub struct Answer {
     pub another_way: bool,
 }
 
-/// What is said of a disk that is full.
-pub(super) const FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
-
 /// What an answer says of the state of a registry, beyond its status: Harbor and docker-registry tell these by words alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Meaning {
     /// The registry's own disk is full.
     DiskFull,
+    /// The registry's own disk takes no changes.
+    ReadOnly,
     /// The quota of the project does not leave room for it.
     OverQuota,
     /// There is no project of this name.
@@ -44,6 +45,7 @@ pub enum Meaning {
 fn meant(answer: &Answer) -> String {
     match answer.meaning() {
         Some(Meaning::DiskFull) => "the registry's disk is full: ".to_owned(),
+        Some(Meaning::ReadOnly) => "the registry's disk is read-only: ".to_owned(),
         Some(Meaning::OverQuota) => "the project's quota is used up: ".to_owned(),
         Some(Meaning::NoProject(name)) => format!("there is no project {name}: "),
         None => String::new(),
@@ -54,8 +56,10 @@ impl Answer {
     /// Returns what it says beyond its status.
     #[must_use]
     pub fn meaning(&self) -> Option<Meaning> {
-        if self.status.is_server_error() && FULL.iter().any(|words| self.detail.contains(words)) {
-            return Some(Meaning::DiskFull);
+        match Kind::of_words(&self.detail).filter(|_| self.status.is_server_error()) {
+            Some(Kind::NoSpace) => return Some(Meaning::DiskFull),
+            Some(Kind::Denied) => return Some(Meaning::ReadOnly),
+            _ => {}
         }
         // "adding 2 MiB of storage resource, which when updated to current usage of 9 MiB will exceed …"
         if self.detail.contains("exceed the configured upper limit") {
@@ -83,6 +87,7 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kind::{NO_SPACE, OVER_QUOTA, READ_ONLY};
 
     #[test]
     fn what_is_said_in_words_is_heard() {
@@ -104,9 +109,11 @@ mod tests {
         for status in [403, 412, 500] {
             assert_eq!(meaning(status, full), Some(Meaning::OverQuota));
         }
-        for words in FULL {
+        for (words, meant) in
+            [(NO_SPACE, Meaning::DiskFull), (OVER_QUOTA, Meaning::DiskFull), (READ_ONLY, Meaning::ReadOnly)]
+        {
             let said = format!("UNKNOWN: unknown error: {words}");
-            assert_eq!(meaning(500, &said), Some(Meaning::DiskFull));
+            assert_eq!(meaning(500, &said), Some(meant));
             assert_eq!(meaning(400, &said), None);
         }
         let named = Some(Meaning::NoProject("shop".into()));

@@ -266,6 +266,7 @@ impl Failure for Error {
             Self::Length { .. } => Kind::Integrity,
             Self::Answer(answer) => match (answer.meaning(), answer.status.as_u16()) {
                 (Some(Meaning::DiskFull | Meaning::OverQuota), _) => Kind::NoSpace,
+                (Some(Meaning::ReadOnly), _) => Kind::Denied,
                 (Some(Meaning::NoProject(_)), _) => Kind::NotFound,
                 (None, 401 | 403) => Kind::Unauthorized,
                 (None, 404) => Kind::NotFound,
@@ -300,6 +301,7 @@ impl Failure for Error {
                 let host = answer.authority();
                 answer.meaning().map(|meaning| match meaning {
                     Meaning::DiskFull => "make room on the disk of the registry, and call it again".to_owned(),
+                    Meaning::ReadOnly => "see what ails the disk of the registry, and call it again".to_owned(),
                     Meaning::OverQuota => format!(
                         "registry(\"{host}\").project(NAME) shows its quota; raise it in Harbor, or delete what is old"
                     ),

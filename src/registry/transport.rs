@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::Result;
-use super::answer::{Answer, FULL};
+use super::answer::Answer;
 use super::config::{Config, Timeouts};
 use super::connect::Pools;
 use super::error::{Error, plain};
@@ -25,6 +25,7 @@ use super::pace::{Crawl, Paces};
 use super::reach::Reach;
 use super::retry;
 use crate::grant::{Access, Grant, Refused};
+use crate::kind::{NO_SPACE, OVER_QUOTA, READ_ONLY};
 
 /// How many redirects are followed.
 const MAX_HOPS: usize = 5;
@@ -455,8 +456,9 @@ impl Single {
         let mut text = self.code.clone();
         // docker-registry's storage gives the kernel's number of the error alone.
         let number = match self.detail.pointer("/Enclosed/Err").and_then(serde_json::Value::as_i64) {
-            Some(28) => FULL[0],
-            Some(122) => FULL[1],
+            Some(28) => NO_SPACE,
+            Some(30) => READ_ONLY,
+            Some(122) => OVER_QUOTA,
             _ => "",
         };
         for part in [self.message.as_str(), self.detail.as_str().unwrap_or(number)] {

@@ -100,7 +100,9 @@ impl Failure for Error {
             Self::NotRoot { .. } => Kind::Denied,
             Self::MissingProgram { .. } => Kind::NotFound,
             Self::PathTooLong { .. } => Kind::Usage,
-            Self::File { source, .. } | Self::Spawn { source, .. } | Self::Mounted { source, .. } => kind_of(source),
+            Self::File { source, .. } | Self::Spawn { source, .. } | Self::Mounted { source, .. } => {
+                Kind::of_io(source).unwrap_or(Kind::Internal)
+            }
             Self::Ended { .. } => Kind::Unavailable,
             Self::NotReady { .. } => Kind::Timeout,
             Self::Alive { .. } => Kind::Conflict,
@@ -121,16 +123,5 @@ impl Failure for Error {
             }
             Self::File { .. } | Self::Ended { .. } | Self::NotReady { .. } => None,
         }
-    }
-}
-
-/// Sorts what the kernel said into the kinds that every layer shares.
-fn kind_of(error: &io::Error) -> Kind {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Kind::Denied,
-        io::ErrorKind::NotFound => Kind::NotFound,
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::NoSpace,
-        io::ErrorKind::ResourceBusy => Kind::Conflict,
-        _ => Kind::Internal,
     }
 }

@@ -146,7 +146,9 @@ fn discarded(env: &Env) {
     let target = format!("{}:lost", env.repository("archives"));
     let options = PushOptions { source: Some(IMAGE.to_owned()), ..PushOptions::default() };
     let error = stage.run(Push::new(target.parse().unwrap(), options)).unwrap_err();
-    assert!(error.kind() == Failed::NotFound && layers.iter().any(|l| error.to_string().contains(l)), "{error}");
+    let lacks = |layer: &String| error.to_string().contains(&format!("{layer} is not in the content store"));
+    assert!(error.kind() == Failed::Integrity && layers.iter().any(lacks), "{error}");
+    assert!(error.hint().unwrap().contains("discard_unpacked_layers"), "{:?}", error.hint());
     // What was kept before goes too, and comes back with the next load.
     let whole =
         LoadOptions { arrival: Arrival { platforms: Matcher::All, ..Arrival::default() }, ..LoadOptions::default() };
