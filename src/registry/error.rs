@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::answer::{Answer, Meaning};
-use super::reach::Forbidden;
+use super::cause::Cause;
 use crate::grant::Refused;
 use crate::kind::{Failure, Kind};
 use crate::oci;
@@ -223,6 +223,11 @@ impl Error {
         }
     }
 
+    /// Returns whether no name server knows the host.
+    pub(super) fn is_unknown_host(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if Cause::of(source) == Cause::Unknown)
+    }
+
     /// Returns the HTTP status when the registry answered with an error.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
@@ -291,6 +296,9 @@ impl Failure for Error {
                         "name the registry's CA with tlscacert or in hosts.toml; skip_verify turns the check off"
                     }
                     Cause::NotTls => "the registry seems to speak plain HTTP; say so with plain_http",
+                    Cause::Unknown => {
+                        "check the registry's name, and whether this machine can resolve names (/etc/resolv.conf)"
+                    }
                     Cause::Refused | Cause::Forbidden | Cause::Other => {
                         "check the registry's name and port, the network and the proxy settings"
                     }
@@ -336,7 +344,9 @@ impl Failure for Error {
 
     fn retryable(&self) -> bool {
         match self {
-            Self::Unreachable { source, .. } => matches!(Cause::of(source), Cause::Refused | Cause::Other),
+            Self::Unreachable { source, .. } => {
+                matches!(Cause::of(source), Cause::Refused | Cause::Unknown | Cause::Other)
+            }
             Self::Broken { .. } | Self::Silent { .. } | Self::Slow { .. } | Self::Short { .. } => true,
             Self::Throttled { .. } => false,
             Self::Exhausted { last, .. } => last.retryable(),
@@ -357,46 +367,6 @@ impl Failure for Error {
             Self::Throttled { wait, .. } => Some(*wait),
             _ => None,
         }
-    }
-}
-
-/// Why a connection could not be made, as far as that changes what to do next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// Nobody listens there.
-    Refused,
-    /// What answers there does not speak TLS.
-    NotTls,
-    /// One side does not take the other's certificate.
-    Certificate,
-    /// It is an address that the registry may not choose.
-    Forbidden,
-    /// Anything else, which may pass.
-    Other,
-}
-
-impl Cause {
-    pub(super) fn of(error: &reqwest::Error) -> Self {
-        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-        while let Some(error) = next {
-            if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-                return match tls {
-                    rustls::Error::InvalidMessage(_) => Self::NotTls,
-                    rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_) => Self::Certificate,
-                    _ => Self::Other,
-                };
-            }
-            if error.is::<Forbidden>() {
-                return Self::Forbidden;
-            }
-            next = match error.downcast_ref::<std::io::Error>() {
-                Some(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => return Self::Refused,
-                // What an I/O error carries is not its source, but stands in its place.
-                Some(io) => io.get_ref().map(|inner| inner as _).or_else(|| error.source()),
-                None => error.source(),
-            };
-        }
-        Self::Other
     }
 }
 

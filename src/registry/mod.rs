@@ -15,6 +15,7 @@ pub mod retry;
 mod answer;
 mod auth;
 mod blobs;
+mod cause;
 mod challenge;
 mod client;
 mod connect;

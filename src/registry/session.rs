@@ -14,12 +14,14 @@ use url::Url;
 use super::Result;
 use super::answer::Answer;
 use super::auth::Logins;
+use super::cause::Cause;
 use super::config::Config;
-use super::error::{Cause, Error};
+use super::error::Error;
 use super::harbor::Harbors;
 use super::hosts::{self, Capability, Endpoint, Profile};
 use super::presence::Presence;
 use super::reach::Reach;
+use super::retry::Policy;
 use super::target::{Place, Target};
 use super::token::Asking;
 use super::transport::{Body, Parcel, Reply, Transport};
@@ -29,6 +31,13 @@ use crate::kind::Failure;
 
 /// How often one request may be sent again with other credentials: once for none, once for too few.
 const MAX_CHALLENGES: usize = 2;
+
+/// How often a host is looked for again that no name server knows.
+const RETRIES_OF_NAMES: u32 = 2;
+/// How often a request is tried again before the user is told why nothing happens.
+const SILENT_RETRIES: u32 = 2;
+/// How often the user is told so of one registry.
+const TELLING: Duration = Duration::from_secs(30);
 
 /// What all repositories of a client share.
 #[derive(Debug)]
@@ -48,6 +57,8 @@ pub(super) struct Shared {
     /// What takes back uploads that nobody waits for any more.
     pub(super) endings: TaskTracker,
     pub(super) harbors: Harbors,
+    /// When the user was told of a registry's trouble.
+    told: Mutex<HashMap<String, Instant>>,
 }
 
 impl Shared {
@@ -65,6 +76,16 @@ impl Shared {
             puts: Mutex::default(),
             endings: TaskTracker::new(),
             harbors: Harbors::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// Tells the user why nothing happens: once in a while, however many requests wait.
+    fn tell_of_trouble(&self, registry: &str, error: &Error) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(registry).is_none_or(|last| last.elapsed() >= TELLING) {
+            told.insert(registry.to_owned(), Instant::now());
+            tracing::warn!("{error}; trying again");
         }
     }
 
@@ -223,10 +244,17 @@ impl Session {
             if again.is_empty() || call.once {
                 return Err(error);
             }
+            let policy = match error.is_unknown_host() {
+                true => Policy { retries: policy.retries.min(RETRIES_OF_NAMES), ..policy },
+                false => policy,
+            };
             let Some(delay) = policy.delay(retry, begun.elapsed()) else {
                 return Err(Error::Exhausted { tries: retry + 1, last: Box::new(error) });
             };
             tracing::debug!(%error, ?delay, retry, "trying again");
+            if retry == SILENT_RETRIES {
+                self.shared.tell_of_trouble(&self.registry, &error);
+            }
             self.sleep(delay).await?;
             hosts = again;
             retry += 1;
