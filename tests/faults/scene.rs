@@ -153,7 +153,10 @@ impl Scene {
         let begun = Instant::now();
         let result = self.act(&ctx, &host, &target).await;
         let took = begun.elapsed();
+        // What is taken back at the daemon is a request there, and no pause that could be made short.
+        let at_daemon = (self.operation.deed() == Deed::Pull).then(|| self.under_way.begin());
         ctx.settle().await;
+        drop(at_daemon);
         let happened = hosts.proxy.faults() + hosts.tokens.failures();
         if happened == 0 {
             return Err(format!("nothing went wrong: {result:?}"));

@@ -3,6 +3,7 @@
 mod attach;
 mod change;
 mod checkpoint;
+mod files;
 mod life;
 mod make;
 mod object;
@@ -23,5 +24,6 @@ pub(crate) fn register(catalog: &mut Catalog) {
     change::register(catalog);
     attach::register(catalog);
     checkpoint::register(catalog);
+    files::register(catalog);
     update::register(catalog);
 }

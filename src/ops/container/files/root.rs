@@ -1,0 +1,91 @@
+//! Opens a container's root folder: that of its first process while it runs, else its snapshot.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use rustix::mount::{OpenTreeFlags, UnmountFlags, open_tree, unmount};
+
+use crate::containerd::containers::Container;
+use crate::containerd::snapshots::Mount;
+use crate::containerd::tasks::Task;
+use crate::ops::snapshot::attach;
+use crate::ops::{Context, Error, Result};
+
+/// Opens the root of a container. While it runs, what is mounted in it is seen too, as its processes see it.
+pub(super) async fn open(ctx: &Context, container: &Container, task: Option<&Task>) -> Result<OwnedFd> {
+    if container.snapshot_key.is_empty() {
+        return Err(Error::Conflict {
+            what: "container",
+            name: container.id.clone(),
+            state: "has no snapshot: its root filesystem is a folder of the host".into(),
+            cure: Some("copy there and from there with host::run".into()),
+        });
+    }
+    let snapshots = ctx.client().await?.snapshots(&container.snapshotter);
+    let mounts = snapshots.mounts(&container.snapshot_key).await?;
+    let (id, pid, folder) = (container.id.clone(), task.map(|task| task.pid), ctx.settings().temp_dir.clone());
+    let opening = tokio::task::spawn_blocking(move || match pid {
+        Some(pid) => of_process(&id, pid, &mounts),
+        None => of_snapshot(&mounts, &folder),
+    });
+    opening.await.unwrap_or(Err(Error::Cancelled))
+}
+
+fn of_process(id: &str, pid: u32, mounts: &[Mount]) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, path.as_str(), flags, Mode::empty());
+    let root = root.map_err(|error| Error::file("open", Path::new(&path))(error.into()));
+    // The number means something in the daemon's PID namespace alone: elsewhere it is another process, or none.
+    match root {
+        Ok(root) if is_root(&root, pid, mounts).unwrap_or(false) => Ok(root),
+        Err(error) if Path::new(&format!("/proc/{pid}")).exists() => Err(error),
+        Ok(_) | Err(_) => Err(Error::Conflict {
+            what: "container",
+            name: id.to_owned(),
+            state: format!("runs as process {pid}, which is not that here"),
+            cure: Some("run ctrsh on the daemon's host, in its PID namespace".into()),
+        }),
+    }
+}
+
+/// Returns whether a process has these mounts as its root.
+fn is_root(root: &OwnedFd, pid: u32, mounts: &[Mount]) -> io::Result<bool> {
+    let Some(top) = mounts.last() else { return Ok(false) };
+    if top.kind == "bind" || top.options.iter().any(|option| option == "bind" || option == "rbind") {
+        let (there, here) = (fs::metadata(&top.source)?, fstat(root)?);
+        return Ok((there.dev(), there.ino()) == (here.st_dev, here.st_ino));
+    }
+    let upper = top.options.iter().find(|option| option.starts_with("upperdir="));
+    let table = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+    // ID, parent, device, root, mount point, options, tags, "-", kind, source, options (proc_pid_mountinfo(5)).
+    Ok(table.lines().filter(|line| line.split(' ').nth(4) == Some("/")).any(|line| {
+        let (_, behind) = line.split_once(" - ").unwrap_or_default();
+        let mut words = behind.split(' ');
+        let (_kind, source) = (words.next(), words.next());
+        let mut options = words.next().unwrap_or_default().split(',');
+        match upper {
+            Some(upper) => options.any(|option| option == upper),
+            None => source == Some(&top.source),
+        }
+    }))
+}
+
+/// Mounts a snapshot and takes the mount away again, but for a copy of it that has no place in the tree and goes with what
+/// is returned, however this process ends. Just to keep the mount open would not do: without a mount namespace each link
+/// that is followed disturbs the look-up of `..` (`openat2(2)`, EAGAIN).
+fn of_snapshot(mounts: &[Mount], folder: &Path) -> Result<OwnedFd> {
+    fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
+    let made = tempfile::Builder::new().prefix("ctrsh-root-").tempdir_in(folder);
+    let place = made.map_err(Error::file("make a folder in", folder))?;
+    attach(mounts, place.path())?;
+    let opened = open_tree(CWD, place.path(), OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
+    for _ in mounts {
+        let _ = unmount(place.path(), UnmountFlags::DETACH);
+    }
+    opened.map_err(|error| Error::file("open", place.path())(error.into()))
+}
