@@ -7,6 +7,7 @@ mod companions;
 mod container;
 mod container_checkpoint;
 mod container_commit;
+mod container_diff;
 mod container_files;
 mod container_script;
 mod container_spec;
@@ -39,6 +40,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     let mut trials = container::trials(env);
     trials.extend(container_checkpoint::trials(env));
     trials.extend(container_commit::trials(env));
+    trials.extend(container_diff::trials(env));
     trials.extend(container_files::trials(env));
     trials.extend(container_script::trials(env));
     trials.extend(container_spec::trials(env));

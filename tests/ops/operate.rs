@@ -65,7 +65,7 @@ fn maps(options: &mut SpecOptions) {
 }
 
 /// Lets the users of user namespaces pass through the folder of the shared daemon, as they may through `/run/containerd`.
-fn open_to_users(env: &Env) {
+pub(super) fn open_to_users(env: &Env) {
     fs::set_permissions(env.sandbox_folder(), fs::Permissions::from_mode(0o711)).unwrap();
 }
 

@@ -263,24 +263,29 @@ impl Operation for Create {
         let leased = Leased::new(ctx).await?;
         let client = leased.client();
         let snapshots = client.snapshots(&snapshotter);
-        let mut top = top;
         let mut labels = self.options.snapshotter_labels.clone();
         let maps = Maps { users: &self.options.spec.uid_map, groups: &self.options.spec.gid_map };
         if self.options.remap_labels {
             labels.extend(maps.labels());
         }
-        if self.remaps {
+        let shifted = async || {
             unpack(ctx, client, &snapshotter, manifest).await?;
             let undoing = client.undoing().snapshots(&snapshotter);
-            top = Some(remapped(ctx, &snapshots, undoing, top.as_deref(), maps).await?);
-        }
-        let prepared = snapshots.prepare(&self.id, top.as_deref(), &labels).await;
+            remapped(ctx, &snapshots, undoing, top.as_deref(), maps).await
+        };
+        let parent = if self.remaps { Some(shifted().await?) } else { top.clone() };
+        let prepared = snapshots.prepare(&self.id, parent.as_deref(), &labels).await;
         let mounts = match prepared {
             Ok(mounts) => mounts,
             Err(error) if error.is_already_exists() => return Err(self.occupied(ctx, &snapshotter).await),
+            Err(error) if error.is_not_found() && self.remaps => {
+                // It was there, and nothing kept it from the collector; what is made now the lease keeps.
+                let parent = shifted().await?;
+                snapshots.prepare(&self.id, Some(&parent), &labels).await?
+            }
             Err(error) if error.is_not_found() => {
                 unpack(ctx, client, &snapshotter, manifest).await?;
-                snapshots.prepare(&self.id, top.as_deref(), &labels).await?
+                snapshots.prepare(&self.id, parent.as_deref(), &labels).await?
             }
             Err(error) => return Err(error.into()),
         };

@@ -1,9 +1,7 @@
 //! Looks into a container's root filesystem without mounting it.
 //!
-//! The user files are found by walking the layers as overlayfs would show them (kernel `Documentation/filesystems/
-//! overlayfs.rst`): the topmost entry counts, a whiteout hides what is below, folders merge unless opaque. Each step opens
-//! one name without following links; a link is resolved here, against the root of the image, so that none leads out
-//!.
+//! The user files are found by walking the layers as overlayfs would show them. Each step opens one name without
+//! following links; a link is resolved here, against the root of the image, so that none leads out.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -13,9 +11,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, readlinkat, statat};
-use rustix::io::Errno;
+use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
 
+use super::layers::{self, Folders};
 use crate::containerd::snapshots::Mount;
 use crate::oci::spec::UserFiles;
 
@@ -27,38 +25,11 @@ const MAX_LINKS: usize = 40;
 /// Reads the user files of the root filesystem that these mounts make.
 pub(super) fn user_files(mounts: &[Mount]) -> UserFiles {
     let read = || -> io::Result<UserFiles> {
-        let layers = layers(mounts)?;
+        let folders = Folders::of(mounts)?;
+        let layers = layers::open(folders.upper.iter().chain(&folders.lower))?;
         Ok(UserFiles::Read { passwd: read(&layers, "etc/passwd")?, group: read(&layers, "etc/group")? })
     };
     read().unwrap_or_else(|error| UserFiles::Unreadable(error.to_string()))
-}
-
-/// Opens the folders of a filesystem, the topmost first.
-fn layers(mounts: &[Mount]) -> io::Result<Vec<OwnedFd>> {
-    let [mount] = mounts else {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "it is made of several mounts"));
-    };
-    let folders: Vec<&str> = match mount.kind.as_str() {
-        "bind" => vec![mount.source.as_str()],
-        "overlay" => {
-            let value =
-                |name: &str| mount.options.iter().find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
-            value("upperdir")
-                .into_iter()
-                .chain(value("lowerdir").into_iter().flat_map(|text| text.split(':')))
-                .collect()
-        }
-        other => {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                format!("it is a {} filesystem that would have to be mounted", crate::oci::excerpt(other)),
-            ));
-        }
-    };
-    folders
-        .into_iter()
-        .map(|folder| Ok(openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
-        .collect()
 }
 
 /// Reads a file; one that does not exist is empty.
@@ -117,52 +88,19 @@ fn find(root: &[OwnedFd], path: &str) -> io::Result<Option<File>> {
 }
 
 fn lookup(layers: &[OwnedFd], name: &OsStr) -> io::Result<Entry> {
-    let mut merged = Vec::new();
-    for layer in layers {
-        let found = match statat(layer, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT | Errno::NOTDIR) => continue,
-            other => other?,
-        };
-        match FileType::from_raw_mode(found.st_mode) {
-            FileType::Directory => {
-                let folder = openat(
-                    layer,
-                    name,
-                    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                    Mode::empty(),
-                )?;
-                let opaque = is_opaque(&folder);
-                merged.push(folder);
-                if opaque {
-                    break;
-                }
-            }
-            // Below a folder only folders merge; a file or whiteout there ends what shines through.
-            _ if !merged.is_empty() => break,
-            FileType::CharacterDevice if found.st_rdev == 0 => return Ok(Entry::None),
-            FileType::Symlink => {
-                let target = readlinkat(layer, name, Vec::new())?;
-                return Ok(Entry::Link(OsStr::from_bytes(target.as_bytes()).to_owned()));
-            }
-            FileType::RegularFile => {
-                let file = openat(
-                    layer,
-                    name,
-                    OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC,
-                    Mode::empty(),
-                )?;
-                return Ok(Entry::File(File::from(file)));
-            }
-            _ => return Ok(Entry::None),
+    let Some(found) = layers::lookup(layers, name)? else { return Ok(Entry::None) };
+    let layer = &layers[found.layer];
+    Ok(match FileType::from_raw_mode(found.stat.st_mode) {
+        FileType::Directory => Entry::Folder(found.folders.into_iter().map(|(_, folder)| folder).collect()),
+        FileType::Symlink => {
+            let target = readlinkat(layer, name, Vec::new())?;
+            Entry::Link(OsStr::from_bytes(target.as_bytes()).to_owned())
         }
-    }
-    Ok(if merged.is_empty() { Entry::None } else { Entry::Folder(merged) })
-}
-
-fn is_opaque(folder: &OwnedFd) -> bool {
-    ["trusted.overlay.opaque", "user.overlay.opaque"].iter().any(|name| {
-        let mut value = [0_u8; 4];
-        rustix::fs::fgetxattr(folder, *name, &mut value[..]).is_ok_and(|length| value.starts_with(b"y") && length == 1)
+        FileType::RegularFile => {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            Entry::File(File::from(openat(layer, name, flags, Mode::empty())?))
+        }
+        _ => Entry::None,
     })
 }
 

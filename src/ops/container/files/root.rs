@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
-use rustix::mount::{OpenTreeFlags, UnmountFlags, open_tree, unmount};
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::containerd::containers::Container;
 use crate::containerd::snapshots::Mount;
 use crate::containerd::tasks::Task;
-use crate::ops::snapshot::attach;
+use crate::ops::container::userns::Mounted;
 use crate::ops::{Context, Error, Result};
 
 /// Opens the root of a container. While it runs, what is mounted in it is seen too, as its processes see it.
@@ -79,13 +79,7 @@ fn is_root(root: &OwnedFd, pid: u32, mounts: &[Mount]) -> io::Result<bool> {
 /// is returned, however this process ends. Just to keep the mount open would not do: without a mount namespace each link
 /// that is followed disturbs the look-up of `..` (`openat2(2)`, EAGAIN).
 fn of_snapshot(mounts: &[Mount], folder: &Path) -> Result<OwnedFd> {
-    fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
-    let made = tempfile::Builder::new().prefix("ctrsh-root-").tempdir_in(folder);
-    let place = made.map_err(Error::file("make a folder in", folder))?;
-    attach(mounts, place.path())?;
-    let opened = open_tree(CWD, place.path(), OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
-    for _ in mounts {
-        let _ = unmount(place.path(), UnmountFlags::DETACH);
-    }
-    opened.map_err(|error| Error::file("open", place.path())(error.into()))
+    let place = Mounted::new(mounts, folder)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(CWD, place.path(), flags).map_err(|error| Error::file("open", place.path())(error.into()))
 }

@@ -7,6 +7,7 @@ use rhai::Map;
 use super::ContainerObject;
 use crate::containerd::tasks::Pid;
 use crate::grant::Access;
+use crate::ops::container::Change;
 use crate::ops::{self, Context};
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
@@ -90,6 +91,51 @@ const CONTAINER_PS: Spec = Spec {
 
 fn container_ps(call: &Call<'_>, container: ContainerObject) -> Result<Vec<Map>> {
     processes(call, &call.at(container.place()), container.id())
+}
+
+const DIFF: Spec = Spec {
+    name: "diff",
+    on: On::Node,
+    params: &[Param::of("id", Names::Container)],
+    options: &[],
+    access: Access::Read,
+    doc: "Lists what a container changed of the files of its image, sorted by path, as maps of `path` and `change`: `added`, `modified` or `deleted`.\n\nThe files are read where they are, also while it runs, so ctrsh has to run as root on the daemon's own host. What is mounted into the container is not in it, but the places are that the runtime made to mount on. What was in a folder that is deleted or replaced is not listed one by one. A folder is `modified` when its mode or owner is, and not by what is in it.\n\nWhere snapshots are overlays, a file that was opened to write counts as `modified`. Where they are whole copies (`native`), files are compared by kind, mode, owner, size, time and target, and it needs `write` access for a view of the image, which goes again; a dry run finds nothing then.",
+    examples: &[
+        Example::gives(
+            "run(\"busybox\", #{ id: \"differs\", rm: false, command: [\"sh\", \"-c\", \"echo new > /new; rm /etc/group\"] }); let changes = diff(\"differs\"); delete(\"differs\"); changes.filter(|c| c.path in [\"/new\", \"/etc/group\"])",
+            "[{\"change\":\"deleted\",\"path\":\"/etc/group\"},{\"change\":\"added\",\"path\":\"/new\"}]",
+        ),
+        Example::runs("for c in containers() { print(`${c.id} changed ${diff(c.id).len()} files`) }"),
+    ],
+};
+
+fn changes(call: &Call<'_>, ctx: &Context, id: &str) -> Result<Vec<Map>> {
+    let shown = |change: Change| {
+        let path = change.path.to_string_lossy().into_owned();
+        Map::from([("path".into(), path.into()), ("change".into(), change.fate.as_str().into())])
+    };
+    Ok(call.session().wait(ctx, ops::container::diff(ctx, id))?.into_iter().map(shown).collect())
+}
+
+fn diff(call: &Call<'_>, id: Name) -> Result<Vec<Map>> {
+    changes(call, call.ctx(), &id.0)
+}
+
+const CONTAINER_DIFF: Spec = Spec {
+    name: "diff",
+    on: On::Method,
+    params: &[],
+    options: &[],
+    access: Access::Read,
+    doc: "Lists what the container changed of the files of its image, as maps of `path` and `change`: `added`, `modified` or `deleted`.\n\nWhat counts as a change is said under `diff`.",
+    examples: &[Example::gives(
+        "let c = run(\"busybox\", #{ id: \"differs-2\", detach: true, command: [\"sleep\", \"60\"] }); c.exec([\"chmod\", \"600\", \"/etc/passwd\"]); let changes = c.diff(); c.delete(#{ force: true }); changes.some(|c| c.path == \"/etc/passwd\" && c.change == \"modified\")",
+        "true",
+    )],
+};
+
+fn container_diff(call: &Call<'_>, container: ContainerObject) -> Result<Vec<Map>> {
+    changes(call, &call.at(container.place()), container.id())
 }
 
 const WAIT_OPTIONS: &[Opt] = &[
@@ -210,6 +256,8 @@ pub(super) fn register(catalog: &mut Catalog) {
     catalog.add(&CONTAINER, container);
     catalog.add(&PS, ps);
     catalog.add(&CONTAINER_PS, container_ps);
+    catalog.add(&DIFF, diff);
+    catalog.add(&CONTAINER_DIFF, container_diff);
     catalog.add(&WAIT, wait);
     catalog.add(&CONTAINER_WAIT, container_wait);
     catalog.add(&LOGS, logs);
