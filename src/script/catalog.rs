@@ -16,6 +16,7 @@ use crate::script::call::{Call, Session};
 use crate::script::error::Error;
 use crate::script::object::{Object, ObjectEntry};
 use crate::script::value::{Handler, Signature};
+use crate::script::words;
 
 /// One function of the script surface.
 #[derive(Debug, Clone, Copy)]
@@ -308,9 +309,12 @@ impl Catalog {
         nearest(name, self.names())
     }
 
-    /// Says where else there is a function of a name: in modules, and as the method of objects.
+    /// Says where else there is a function of a name: in modules, as the method of objects, or under another name.
     #[must_use]
     pub fn elsewhere(&self, name: &str) -> Option<String> {
+        if let Some(here) = words::meant(name) {
+            return Some(here);
+        }
         let found = self.entries().filter(|entry| entry.spec.name == name && entry.path() != name);
         let mut paths: Vec<_> = found.map(Entry::path).collect();
         paths.truncate(3);

@@ -6,6 +6,7 @@ use crate::kind::{Failure, Kind};
 use crate::ops;
 use crate::script::catalog::Catalog;
 use crate::script::engine;
+use crate::script::words;
 
 /// What functions of the script surface return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -259,7 +260,7 @@ fn own(error: &EvalAltResult, catalog: Option<&Catalog>) -> Thrown {
         }
         EvalAltResult::ErrorVariableNotFound(name, _) => {
             message = format!("unknown variable {name}");
-            let used = catalog.and_then(|catalog| catalog.used_as(name));
+            let used = catalog.and_then(|catalog| catalog.used_as(name)).or_else(|| words::meant(name));
             hint = used.or_else(|| suggest(name).map(|near| format!("did you mean {near}?")));
         }
         EvalAltResult::ErrorDotExpr(text, _) => {

@@ -28,6 +28,7 @@ pub mod time;
 mod tree;
 pub mod units;
 pub mod value;
+mod words;
 
 pub use call::{Environment, Session, Sink};
 pub use catalog::Catalog;

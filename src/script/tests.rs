@@ -146,6 +146,21 @@ fn wrong_input_names_the_cure() {
 }
 
 #[test]
+fn words_of_others_lead_to_what_there_is() {
+    let bench = bench("all");
+    let catalog = bench.interpreter.catalog();
+    for (word, here) in words::all() {
+        assert!(catalog.entries().all(|entry| entry.path() != word), "{word} is a function");
+        for call in here.split([' ', ',']).filter(|part| part.contains('(')) {
+            for name in call.split('.').filter_map(|part| part.split_once('(')).map(|(name, _)| name) {
+                assert!(!catalog.find(name).is_empty(), "{word}: there is no {name}");
+            }
+        }
+    }
+    assert_eq!(catalog.elsewhere("top").as_deref(), Some("top is here: ps(ID)"));
+}
+
+#[test]
 fn a_check_knows_modules_and_what_is_imported() {
     let bench = bench("all");
     let problems = |text: &str| {

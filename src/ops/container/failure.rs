@@ -35,18 +35,24 @@ pub(super) async fn of_exec(client: &Client, id: &str, error: containerd::Error)
 fn program(text: &str) -> Option<Error> {
     let (_, rest) = text.rsplit_once("exec: \"")?;
     let (name, why) = rest.split_once("\": ")?;
+    let name = name.replace("\\\"", "\"");
     if ABSENT.iter().any(|words| why.contains(words)) {
         return Some(Error::NotFound {
             what: "program in the container",
-            name: name.to_owned(),
+            cure: Some(match name.contains(' ') {
+                true => {
+                    "a command is its words, [\"ls\", \"-l\"]; a shell takes a line: [\"sh\", \"-c\", \"ls -l\"]".into()
+                }
+                false => "a path is looked for in the container's root filesystem, a name in its PATH".into(),
+            }),
+            name,
             nearest: None,
-            cure: Some("a path is looked for in the container's root filesystem, a name in its PATH".into()),
         });
     }
     let words = NOT_EXECUTABLE.iter().find(|words| why.contains(*words))?;
     Some(Error::Conflict {
         what: "program",
-        name: name.to_owned(),
+        name,
         state: format!("cannot be executed in the container: {words}"),
         cure: Some("it has to be a file with an x bit, made for this platform".into()),
     })
@@ -68,6 +74,9 @@ mod tests {
         );
         let error = program("create failed: exec: \"sh\": executable file not found in $PATH: unknown").unwrap();
         assert_eq!(error.kind(), Kind::NotFound);
+        let error = program("exec: \"ls \\\"-l\\\"\": executable file not found in $PATH: unknown").unwrap();
+        assert_eq!(error.to_string(), "no such program in the container: ls \"-l\"");
+        assert!(error.hint().unwrap().starts_with("a command is its words"));
         let error = program("exec: \"/etc\": permission denied: unknown").unwrap();
         assert_eq!(error.to_string(), "program /etc cannot be executed in the container: permission denied");
         assert!(program("exec failed: unable to create new parent process: namespace path: lstat /proc/1/ns/ipc: no such file or directory").is_none());
