@@ -102,7 +102,9 @@ fn value(output: &Output) -> Value {
 #[track_caller]
 fn error(output: &Output) -> Value {
     assert_eq!(output.status, 1, "{output}");
-    let mut error: Value = serde_json::from_str(&output.stderr).unwrap_or_else(|error| panic!("{error}: {output}"));
+    // Remarks may stand before it, each a line.
+    let last = output.stderr.lines().last().unwrap_or_default();
+    let mut error: Value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {output}"));
     error["error"].take()
 }
 

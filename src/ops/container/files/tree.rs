@@ -7,16 +7,16 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, StatxAttributes, StatxFlags, Timespec,
-    Timestamps, Uid, XattrFlags, chownat, copy_file_range, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat,
-    fstatfs, ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2, readlinkat, renameat, seek, statat, statx,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, StatxAttributes, StatxFlags,
+    Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, copy_file_range, fchmod, fchown, fgetxattr, flistxattr,
+    fsetxattr, fstat, fstatfs, ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2, readlinkat, renameat,
+    seek, statx, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
@@ -85,40 +85,28 @@ impl Item {
     /// Looks at what a path of a side leads to.
     pub(super) fn at(side: &Side, path: &Path, follow: bool) -> io::Result<Self> {
         let last = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
-        let found = side.open(path, OFlags::PATH | last)?;
-        let stat = fstat(&found)?;
-        Self::opened(&stat, |flags| side.open(path, flags | last), || Ok(readlinkat(&found, c"", Vec::new())?))
+        Self::of(&side.open(path, OFlags::PATH | last)?)
     }
 
-    fn below(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<Self> {
-        let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let open = |flags| Ok(openat(folder, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
-        Self::opened(&stat, open, || Ok(readlinkat(folder, name, Vec::new())?))
+    fn below(folder: &OwnedFd, name: &CStr) -> io::Result<Self> {
+        Self::of(&openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
     }
 
-    fn opened(
-        stat: &Stat,
-        open: impl FnOnce(OFlags) -> io::Result<OwnedFd>,
-        link: impl FnOnce() -> io::Result<CString>,
-    ) -> io::Result<Self> {
-        match FileType::from_raw_mode(stat.st_mode) {
+    /// Opens what was found by what it is. By its name it could be a device by now, and to open some does something.
+    fn of(found: &OwnedFd) -> io::Result<Self> {
+        let stat = fstat(found)?;
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
-                let folder = open(OFlags::RDONLY | OFlags::DIRECTORY)?;
-                let stat = fstat(&folder)?;
-                Ok(Self::Folder(folder, stat))
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                Self::Folder(openat(found, c".", flags, Mode::empty())?, stat)
             }
             FileType::RegularFile => {
-                // Without NONBLOCK a pipe that took the file's place meanwhile would hold us up.
-                let file = open(OFlags::RDONLY | OFlags::NONBLOCK)?;
-                let stat = fstat(&file)?;
-                match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::RegularFile => Ok(Self::File(File::from(file), stat)),
-                    _ => Ok(Self::Special(stat)),
-                }
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                Self::File(File::from(openat(CWD, open_as(found).as_str(), flags, Mode::empty())?), stat)
             }
-            FileType::Symlink => Ok(Self::Link(link()?, *stat)),
-            _ => Ok(Self::Special(*stat)),
-        }
+            FileType::Symlink => Self::Link(readlinkat(found, c"", Vec::new())?, stat),
+            _ => Self::Special(stat),
+        })
     }
 
     pub(super) fn is_folder(&self) -> bool {
@@ -182,7 +170,7 @@ impl Copying {
         }
         for name in names(from).map_err(|error| self.unread(path, error))? {
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
-            match Item::below(from.as_fd(), &name) {
+            match Item::below(from, &name) {
                 Ok(item) => self.put(item, to, OsStr::from_bytes(name.to_bytes()), &path, depth)?,
                 // A container that runs changes its files.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -223,7 +211,14 @@ impl Copying {
                     return Ok(());
                 }
                 self.replace(to, name, |temporary| {
-                    mknodat(to, temporary, kind, Mode::from_raw_mode(self.mode(&stat)), stat.st_rdev)?;
+                    let mode = Mode::from_raw_mode(self.mode(&stat));
+                    mknodat(to, temporary, kind, mode, stat.st_rdev)?;
+                    // What the umask took away, of what was made and not of what has its name by now.
+                    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let made = openat(to, temporary, flags, Mode::empty())?;
+                    if FileType::from_raw_mode(fstat(&made)?.st_mode) == kind {
+                        chmodat(CWD, open_as(&made).as_str(), mode, AtFlags::empty())?;
+                    }
                     if let Some((uid, gid)) = self.owner(&stat) {
                         chownat(to, temporary, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
                     }
@@ -248,9 +243,7 @@ impl Copying {
         }
         if is_mount(to, name) {
             // As on a container's /etc/hosts: another file would take the mount away (rename(2)), so this one is written.
-            let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let there = openat(to, name, flags, Mode::empty());
-            let there = File::from(there.map_err(|error| self.unwritten(path, error.into()))?);
+            let there = mounted(to, name).map_err(|error| self.unwritten(path, error))?;
             self.data(from, stat, &there, path)?;
         } else {
             self.place(from, stat, to, name, path)?;
@@ -306,9 +299,8 @@ impl Copying {
         }
         let temporary = temporary();
         let made = make(OsStr::new(&temporary)).and_then(|()| renameat(to, &temporary, to, name));
-        if made.is_err() {
-            let _ = unlinkat(to, &temporary, AtFlags::empty());
-        }
+        // Of two names of one file a rename takes none away.
+        let _ = unlinkat(to, &temporary, AtFlags::empty());
         Ok(made?)
     }
 
@@ -412,6 +404,21 @@ fn is_mount(folder: &OwnedFd, name: &OsStr) -> bool {
     // Linux before 5.8 does not say.
     let device = rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor);
     fstat(folder).is_ok_and(|of| of.st_dev != device)
+}
+
+/// Opens a file that is mounted on a name, to be written anew.
+fn mounted(folder: &OwnedFd, name: &OsStr) -> io::Result<File> {
+    let found = openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&found)?.st_mode) != FileType::RegularFile {
+        return Err(Errno::BUSY.into());
+    }
+    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
+    Ok(File::from(openat(CWD, open_as(&found).as_str(), flags, Mode::empty())?))
+}
+
+/// Names what is open, so that it can be opened in another way (proc_pid_fd(5)).
+fn open_as(found: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", found.as_raw_fd())
 }
 
 fn is_view(folder: &OwnedFd) -> bool {
