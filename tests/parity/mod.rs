@@ -400,15 +400,7 @@ fn after(side: &Side, case: &Case) -> Value {
 fn asked(side: &Side, asks: Asks) -> Value {
     match asks {
         Asks::Archive => {
-            // The transfer service of containerd 2.1 answers ctr before the file is whole.
-            let deadline = Instant::now() + Duration::from_secs(10);
-            let list = loop {
-                let list = Output::of(Command::new("tar").arg("-tf").arg(side.folder.join("file")));
-                if list.succeeded() || Instant::now() > deadline {
-                    break list.lines();
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            };
+            let list = Output::of(Command::new("tar").arg("-tf").arg(side.folder.join("file"))).lines();
             let blob = |name: &String| name.starts_with("blobs/sha256/") && name.len() > 20;
             json!(list.into_iter().filter(blob).collect::<BTreeSet<_>>())
         }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{IMAGE, known, state};
 use crate::harness::certificates::Certificates;
 use crate::harness::fault::FaultProxy;
+use crate::harness::generation;
 use crate::harness::leftovers::mounts_with;
 use crate::harness::output::Output;
 use crate::harness::process::Server;
@@ -211,7 +212,7 @@ impl Shared {
         let file = env.new_folder("box").join(file).to_string_lossy().into_owned();
         let ctr = |words: &[&str]| {
             let mut command = Command::new("ctr");
-            command.arg("--address").arg(env.socket()).args(["-n", &namespace]).args(words);
+            command.arg("--address").arg(env.socket()).args(["-n", &namespace]).args(generation::local(words));
             Output::of(command.env("CONTAINERD_SNAPSHOTTER", env.snapshotter())).ok()
         };
         ctr(&[&["content", "fetch", "--plain-http"][..], flag.as_slice(), &[source]].concat());

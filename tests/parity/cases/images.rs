@@ -101,15 +101,15 @@ pub fn cases() -> Vec<Case> {
             .shows("example.test/all:1"),
         case("images import --compress-blobs", "images import --compress-blobs $ARCHIVE"),
         case("images import --snapshotter", "images import $LOCAL --snapshotter native $ARCHIVE"),
-        case("images export", "images export $FILE $IMAGE").asks(Asks::Archive),
-        case("images export --skip-manifest-json", "images export --skip-manifest-json $FILE $IMAGE")
+        case("images export", "images export $LOCAL $FILE $IMAGE").asks(Asks::Archive),
+        case("images export --skip-manifest-json", "images export $LOCAL --skip-manifest-json $FILE $IMAGE")
             .asks(Asks::Archive),
-        case("images export --skip-non-distributable", "images export --skip-non-distributable $FILE $IMAGE")
+        case("images export --skip-non-distributable", "images export $LOCAL --skip-non-distributable $FILE $IMAGE")
             .asks(Asks::Archive),
-        case("images export --platform", "images export --platform $PLATFORM $FILE example.test/both:1")
+        case("images export --platform", "images export $LOCAL --platform $PLATFORM $FILE example.test/both:1")
             .after(&[BOTH])
             .asks(Asks::Archive),
-        case("images export --all-platforms", "images export --all-platforms $FILE example.test/both:1")
+        case("images export --all-platforms", "images export $LOCAL --all-platforms $FILE example.test/both:1")
             .after(&[BOTH])
             .asks(Asks::Archive),
         case("images check", "images check name~=example.test").after(&[SECOND]).words(&["example.test/"]),
