@@ -38,7 +38,8 @@ fn at_prompt(stage: &Stage) -> Terminal {
 
 #[track_caller]
 fn wait_for_shell(terminal: &Terminal) {
-    terminal.wait("a shell", |text| text.lines().last().is_some_and(|line| line.trim_end().ends_with(['#', '$'])));
+    // The whole line: what is typed at ctrsh's prompt may end so too, while it is being typed.
+    terminal.wait("a shell", |text| text.lines().last().is_some_and(|line| ["/ #", "#"].contains(&line.trim())));
 }
 
 /// Waits until so many processes hold the input of a container open.
@@ -250,7 +251,8 @@ fn started(env: &Env) {
     terminal.press(&format!("let s = start(\"{id}\", #{{ tty: true }}); `left with ${{s}}`\r"));
     wait_for_shell(&terminal);
     terminal.press(LEAVE);
-    terminal.wait_for("left with ");
+    terminal.wait_for("left: it runs on");
+    terminal.wait_for_prompt();
     assert_eq!(stage.task_status(&id).as_deref(), Some("RUNNING"));
     let again = stage.script(&format!("start({id:?}, #{{ tty: true }})")).unwrap_err();
     assert!(again.error.message.contains("needs someone at a terminal"), "{again:?}");
