@@ -11,6 +11,7 @@ pub mod folder;
 pub mod names;
 pub mod rootfs;
 mod stream;
+mod xattrs;
 
 pub use archive::{ArchiveReader, ArchiveWriter, ReadOptions, WriteOptions};
 pub use error::Error;
@@ -18,3 +19,4 @@ pub use folder::LayoutFolder;
 pub use names::{ListedImage, Selector};
 pub use rootfs::{BuiltImage, RootfsOptions, from_rootfs};
 pub use stream::standard_output;
+pub(crate) use xattrs::xattrs;

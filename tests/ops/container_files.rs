@@ -15,7 +15,8 @@ use ctrsh::ops::policy::Unasked;
 use ctrsh::ops::progress::{Level, Meter, Progress};
 use ctrsh::registry::{Client, Config};
 use libtest_mimic::Trial;
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, getxattr, mknodat, setxattr};
+use rustix::io::Errno;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -246,6 +247,7 @@ fn owners(env: &Env) {
     fs::write(work.join("mine"), "mine").unwrap();
     std::os::unix::fs::chown(work.join("mine"), Some(1234), Some(2345)).unwrap();
     fs::set_permissions(work.join("mine"), fs::Permissions::from_mode(0o4750)).unwrap();
+    setxattr(work.join("mine"), "user.note", b"a note", XattrFlags::empty()).unwrap();
     let id = env.fresh("files");
     stage.value(&format!(
         r#"
@@ -264,6 +266,11 @@ fn owners(env: &Env) {
     assert_eq!(owner("archived"), (100_000, 200_000, 0o4750));
     stage.value(&format!("cp(\"{id}:/tmp/kept\", \"kept\", #{{ archive: true }})"));
     assert_eq!(owner("kept"), (1234, 2345, 0o4750));
+    let note = |name: &str| {
+        let mut value = [0; 100];
+        getxattr(work.join(name), "user.note", &mut value[..]).map(|length| value[..length].to_vec())
+    };
+    assert_eq!((note("kept"), note("plain")), (Ok(b"a note".to_vec()), Err(Errno::NODATA)));
 }
 
 fn mistakes(env: &Env) {

@@ -330,6 +330,9 @@ fn deleted(env: &Env) {
     assert!(text.contains(&format!("is the root filesystem of container {id}")), "{text}");
     assert_eq!(stage.leftovers(), there);
     assert_eq!(delete(&stage, &["one", "c", "two", "d", "c"], false).unwrap(), 4);
+    // Without its container nothing but a label keeps it from the collector.
+    let kept = labels(&[("containerd.io/gc.root", "now")]);
+    stage.run(Label::new(&root, kept, Some(stage.snapshotter.clone()))).unwrap();
     stage.ctr(&["containers", "rm", "--keep-snapshot", &id]);
     assert_eq!(delete(&stage, &[&root], false).unwrap(), 1);
     assert_eq!(stage.leftovers(), before);

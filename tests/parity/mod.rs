@@ -167,9 +167,10 @@ fn known(row: &str) -> bool {
     flag.is_none_or(|flag| has(&own, &flag) || has(&group, &flag))
 }
 
-/// Plays a case. Where what ctr makes is held by nothing, the collector may come before one looks: then it is played again.
+/// Plays a case. Where what ctr makes is held by nothing, the collector may come before one looks: then it is played again,
+/// often enough that other tests, each of whose deletions wakes it, do not bring it every time.
 fn attempts(shared: &Arc<Shared>, case: &Case) {
-    let again = if case.kept { 5 } else { 0 };
+    let again = if case.kept { 30 } else { 0 };
     for _ in 0..again {
         if std::panic::catch_unwind(AssertUnwindSafe(|| run(shared, case))).is_ok() {
             return;

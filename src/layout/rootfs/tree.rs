@@ -1,25 +1,23 @@
 //! Writes a folder as a tar.
 
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, major, minor, openat, readlinkat, statat,
-};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, major, minor, openat, readlinkat, statat};
 use tar::{Builder, EntryType, Header};
 
 use crate::layout::archive::Stop;
 use crate::layout::error::{Error, Result};
+use crate::layout::xattrs;
 
 /// The longest name that a tar header holds itself.
 const NAME: usize = 100;
-/// The longest list of attributes, and the longest value, that Linux allows (xattr(7)).
-const MAX_XATTR: usize = 64 << 10;
 
 /// Writes what lies below a folder, sorted by name, without the folder itself: its mode is that of the place where
 /// somebody unpacked a root filesystem and says nothing of `/`.
@@ -113,7 +111,7 @@ impl<W: Write> Tree<'_, W> {
         kind: EntryType,
         stat: &Stat,
         link: Option<&Path>,
-        xattrs: &[(String, Vec<u8>)],
+        xattrs: &[(CString, Vec<u8>)],
         content: impl Read,
     ) -> Result<()> {
         let mut name = path.as_os_str().as_bytes().to_vec();
@@ -148,8 +146,10 @@ impl<W: Write> Tree<'_, W> {
         if link.len() > NAME {
             records.push(("linkpath", &link));
         }
-        let keys: Vec<String> = xattrs.iter().map(|(key, _)| format!("SCHILY.xattr.{key}")).collect();
-        records.extend(keys.iter().map(String::as_str).zip(xattrs.iter().map(|(_, value)| value.as_slice())));
+        // A name that is no text cannot be the key of a record (pax(1)).
+        let keyed = xattrs.iter().filter_map(|(name, value)| Some((name.to_str().ok()?, value.as_slice())));
+        let keyed: Vec<_> = keyed.map(|(name, value)| (format!("SCHILY.xattr.{name}"), value)).collect();
+        records.extend(keyed.iter().map(|(key, value)| (key.as_str(), *value)));
 
         let mut content = Exact { inner: content, left: size, short: false };
         let written = self.tar.append_pax_extensions(records).and_then(|()| self.tar.append(&header, &mut content));
@@ -189,30 +189,6 @@ impl<R: Read> Read for Exact<R> {
         self.left -= n as u64;
         Ok(n)
     }
-}
-
-/// Reads the attributes that belong to a file wherever it goes: its capabilities and its user's. Labels of SELinux and
-/// the marks of overlay filesystems belong to this machine.
-fn xattrs(file: impl AsFd) -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut names = vec![0; MAX_XATTR];
-    let len = match flistxattr(&file, names.as_mut_slice()) {
-        Ok(len) => len,
-        Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut found = Vec::new();
-    for name in names[..len].split(|byte| *byte == 0) {
-        let Ok(name) = std::str::from_utf8(name) else { continue };
-        if name != "security.capability" && !name.starts_with("user.") {
-            continue;
-        }
-        let mut value = vec![0; MAX_XATTR];
-        let len = fgetxattr(&file, name, value.as_mut_slice())?;
-        value.truncate(len);
-        found.push((name.to_owned(), value));
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// Brings out an error of this layer that a writer below had to wrap.

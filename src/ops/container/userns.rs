@@ -4,19 +4,18 @@
 //! snapshot, named after both, on which containers stand and which the daemon collects when none does.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, openat, statat};
-use rustix::mount::{UnmountFlags, unmount};
 use tokio_util::sync::CancellationToken;
 
 use crate::containerd::Labels;
 use crate::containerd::snapshots::{Mount, Snapshots};
 use crate::oci::spec::IdMap;
+use crate::ops::snapshot::Mounted;
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Error, Result};
 
@@ -102,37 +101,6 @@ pub(super) async fn remapped(
     }
     undo.forget();
     Ok(name)
-}
-
-/// A folder on which a filesystem is mounted while this lives.
-pub(super) struct Mounted {
-    folder: PathBuf,
-}
-
-impl Mounted {
-    /// Mounts a filesystem on a new folder below another one.
-    pub(super) fn new(mounts: &[Mount], below: &Path) -> Result<Self> {
-        let failed = |source| Error::File { attempted: "mount in", path: below.display().to_string(), source };
-        fs::create_dir_all(below).map_err(failed)?;
-        let folder = tempfile::Builder::new().prefix("ctrsh-mount-").tempdir_in(below).map_err(failed)?.keep();
-        let this = Self { folder };
-        crate::ops::snapshot::attach(mounts, &this.folder)?;
-        Ok(this)
-    }
-
-    /// Returns the folder.
-    pub(super) fn path(&self) -> &Path {
-        &self.folder
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        while unmount(&self.folder, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
-        if let Err(error) = fs::remove_dir(&self.folder) {
-            tracing::warn!(folder = %self.folder.display(), %error, "a folder was left behind");
-        }
-    }
 }
 
 /// What is done to files.

@@ -12,7 +12,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use crate::containerd::containers::Container;
 use crate::containerd::snapshots::Mount;
 use crate::containerd::tasks::Task;
-use crate::ops::container::userns::Mounted;
+use crate::ops::snapshot::Mounted;
 use crate::ops::{Context, Error, Result};
 
 /// Opens the root of a container. While it runs, what is mounted in it is seen too, as its processes see it.

@@ -14,14 +14,15 @@ use std::sync::Arc;
 
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, StatxAttributes, StatxFlags,
-    Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, copy_file_range, fchmod, fchown, fgetxattr, flistxattr,
-    fsetxattr, fstat, fstatfs, ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2, readlinkat, renameat,
-    seek, statx, symlinkat, unlinkat, utimensat,
+    Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, copy_file_range, fchmod, fchown, fsetxattr, fstat,
+    fstatfs, ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2, readlinkat, renameat, seek, statx,
+    symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::side::{Place, Side};
+use crate::layout;
 use crate::ops::progress::Meter;
 use crate::ops::{Error, Result};
 
@@ -31,8 +32,6 @@ const MAX_DEPTH: usize = 256;
 const CHUNK: u64 = 8 << 20;
 /// How much is read at once where the kernel cannot copy.
 const BUFFER: usize = 1 << 20;
-/// The longest list of attributes, and the longest value, that Linux allows (xattr(7)).
-const MAX_XATTR: usize = 64 << 10;
 /// File systems that are no files but a view of the kernel's: procfs, sysfs, cgroup, cgroup2, devpts, mqueue, securityfs,
 /// debugfs, tracefs and bpf (`statfs(2)`, linux/magic.h).
 const VIEWS: [i64; 10] = [
@@ -471,18 +470,8 @@ fn names(folder: &OwnedFd) -> io::Result<Vec<CString>> {
 
 /// Copies the attributes that are a file's own, such as its capabilities; those that a security module gives are not.
 fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    let mut list = vec![0; MAX_XATTR];
-    let length = match flistxattr(from, &mut list) {
-        Err(Errno::NOTSUP) => return Ok(()),
-        other => other?,
-    };
-    let mut value = vec![0; MAX_XATTR];
-    for name in list[..length].split_inclusive(|byte| *byte == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        if name == c"security.capability" || name.to_bytes().starts_with(b"user.") {
-            let length = fgetxattr(from, name, &mut value)?;
-            fsetxattr(to, name, &value[..length], XattrFlags::empty())?;
-        }
+    for (name, value) in layout::xattrs(from)? {
+        fsetxattr(to, &name, &value, XattrFlags::empty())?;
     }
     Ok(())
 }
