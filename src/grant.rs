@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use globset::{Glob, GlobMatcher};
+use globset::{GlobBuilder, GlobMatcher};
 use tokio_util::sync::CancellationToken;
 
 use crate::kind::{Failure, Kind};
@@ -123,7 +123,7 @@ impl Failure for AllowError {
 impl FromStr for Allow {
     type Err = AllowError;
 
-    /// Reads `read,write=harbor.example/*,write=registry.example/*`, or `all`.
+    /// Reads `read,write=harbor.example/**,write=registry.example/team-*/*`, or `all`. `*` is anything but `/`, `**` anything.
     fn from_str(text: &str) -> Result<Self, AllowError> {
         let mut set = Self::default();
         let mut unlimited = Vec::new();
@@ -140,7 +140,9 @@ impl FromStr for Allow {
             match pattern {
                 None => unlimited.push(access),
                 Some(pattern) => patterns.push(
-                    Glob::new(pattern)
+                    GlobBuilder::new(pattern)
+                        .literal_separator(true)
+                        .build()
                         .map_err(|source| AllowError::Pattern { pattern: pattern.to_owned(), source })?
                         .compile_matcher(),
                 ),
@@ -286,9 +288,10 @@ mod tests {
 
     #[test]
     fn a_scoped_class_covers_only_its_subjects() {
-        let allow: Allow = "read,write=harbor.example/*".parse().unwrap();
+        let allow: Allow = "read,write=harbor.example/**,delete=harbor.example/*".parse().unwrap();
         assert!(allow.covers(Access::Read, "anything"));
         assert!(allow.covers(Access::Write, "harbor.example/team/app"));
+        assert!(allow.covers(Access::Delete, "harbor.example/app"));
         assert!(!allow.covers(Access::Write, "docker.io/library/app"));
         assert!(!allow.covers(Access::Delete, "harbor.example/team/app"));
     }

@@ -6,6 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::kind::Kind;
+use crate::shell::status;
+
 const EXIT_STATUS: &str = "\
 Exit status:
   0    done
@@ -123,7 +126,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     pub audit: Option<String>,
 
-    /// How many operations of the interpreter a script may run; 0 for no limit [default: 50000000].
+    /// How many operations of the interpreter a script may run between two calls that wait, as `sleep` and all of containerd
+    /// and registries do; 0 for no limit [default: 50000000].
     #[arg(long, global = true, value_name = "COUNT")]
     pub max_operations: Option<u64>,
 }
@@ -210,9 +214,14 @@ pub struct Sandbox {
 /// The status to end with, when help or the version was asked for or the command line is wrong; both were printed.
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
     Cli::try_parse_from(arguments).map_err(|error| {
-        // Nothing can be told to a user whose terminal is gone.
-        let _ = error.print();
-        if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+        match (error.print(), error.use_stderr()) {
+            // Nothing can be told to a user whose terminal is gone.
+            (_, true) => ExitCode::from(status::USAGE),
+            (Err(lost), false) if lost.kind() != std::io::ErrorKind::BrokenPipe => {
+                ExitCode::from(Kind::of_io(&lost).map_or(status::FAILED, status::of_kind))
+            }
+            (_, false) => ExitCode::SUCCESS,
+        }
     })
 }
 

@@ -182,7 +182,7 @@ pub(super) fn run(mut cli: Cli) -> ExitCode {
         screen.failure(&error);
         status::of_failure(&error)
     });
-    ExitCode::from(code)
+    ExitCode::from(screen.lost().unwrap_or(code))
 }
 
 fn carry_out(cli: &Cli, choices: Choices, screen: &Arc<Screen>) -> Result<u8, Error> {

@@ -27,7 +27,7 @@ pub enum Error {
     #[error("{}", crate::kind::chain(&**.0))]
     Endpoint(BoxFailure),
     /// The plan has a step that the grant does not allow.
-    #[error("{operation} {subject} needs '{access}' access to {to}, which was not granted")]
+    #[error("{operation} {subject} needs '{access}' access to {to} to {action}, which was not granted")]
     Denied {
         /// The verb.
         operation: &'static str,
@@ -37,6 +37,8 @@ pub enum Error {
         access: Access,
         /// The daemon, registry or path that the step would change.
         to: String,
+        /// What the step does there.
+        action: String,
     },
     /// The user was asked and said no.
     #[error("{operation} {subject}: not confirmed, nothing was changed")]

@@ -60,9 +60,13 @@ pub async fn execute<O: Operation>(ctx: &Context, mut operation: O) -> Result<O:
 pub(super) fn permit(ctx: &Context, operation: &'static str, subject: &str, steps: &[Step]) -> Result<()> {
     match steps.iter().find(|step| !ctx.grant().allow().covers(step.access, &step.target)) {
         None => Ok(()),
-        Some(Step { access, target, .. }) => {
-            Err(Error::Denied { operation, subject: subject.to_owned(), access: *access, to: target.clone() })
-        }
+        Some(Step { access, target, action, .. }) => Err(Error::Denied {
+            operation,
+            subject: subject.to_owned(),
+            access: *access,
+            to: target.clone(),
+            action: excerpt(action),
+        }),
     }
 }
 

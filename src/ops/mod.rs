@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::containerd;
-use crate::grant::{Access, Grant};
+use crate::grant::Grant;
 
 pub mod container;
 pub mod content;
@@ -26,6 +26,7 @@ pub mod graph;
 pub mod host;
 pub mod image;
 pub mod lease;
+mod local;
 pub mod migrate;
 pub mod namespace;
 pub mod node;
@@ -44,6 +45,7 @@ pub mod unpack;
 
 pub use error::{Error, Result};
 pub use execute::{Operation, execute};
+pub use local::LocalPath;
 pub use overlay::{Effect, Overlay, Seen};
 pub use plan::{Plan, Step};
 pub use policy::{Audit, Confirm};
@@ -340,46 +342,5 @@ impl Context {
             Some(lease) => Ok(client.with_lease(lease)?),
             None => Ok(client),
         }
-    }
-
-    /// Returns the class of access that a local path needs: `files` below the working folder, else `host`.
-    #[must_use]
-    pub fn path_access(&self, path: &std::path::Path) -> Access {
-        // Whoever started the program gave it these.
-        if ["/dev/stdin", "/dev/stdout"].iter().any(|stream| path == std::path::Path::new(stream)) {
-            return Access::Files;
-        }
-        let root = &self.shared.settings.working_dir;
-        let path = if path.is_absolute() { path.to_owned() } else { root.join(path) };
-        // The deepest part that exists is resolved, so that neither .. nor a link leads out.
-        let mut existing = path.as_path();
-        let mut rest = Vec::new();
-        let resolved = loop {
-            if let Ok(resolved) = existing.canonicalize() {
-                break resolved;
-            }
-            match (existing.parent(), existing.file_name()) {
-                (Some(parent), Some(name)) => {
-                    rest.push(name.to_owned());
-                    existing = parent;
-                }
-                _ => return Access::Host,
-            }
-        };
-        let root = root.canonicalize().unwrap_or_else(|_| root.clone());
-        if resolved.starts_with(root) { Access::Files } else { Access::Host }
-    }
-
-    /// Decides on the use of a local path that is not part of a plan, as reading a file is not.
-    ///
-    /// # Errors
-    /// That the access was not granted.
-    pub fn check_path(&self, action: &str, path: &std::path::Path) -> Result<()> {
-        let access = self.path_access(path);
-        let subject = path.display().to_string();
-        if self.grant.allow().covers(access, &subject) {
-            return Ok(());
-        }
-        Err(crate::grant::Refused::Denied { access, action: action.to_owned(), subject }.into())
     }
 }

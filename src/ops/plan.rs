@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::grant::Access;
+use crate::ops::local::LocalPath;
 use crate::ops::overlay::Effect;
 
 /// One thing that a change would do.
@@ -55,6 +56,18 @@ impl<T> Plan<T> {
     pub fn step(mut self, access: Access, target: impl Into<String>, action: impl Into<String>) -> Self {
         self.steps.push(Step { access, target: target.into(), action: action.into(), bytes: None });
         self
+    }
+
+    /// Adds a step that uses a local path.
+    #[must_use]
+    pub fn path(self, path: LocalPath, action: impl Into<String>) -> Self {
+        self.step(path.access, path.subject, action)
+    }
+
+    /// Adds a step that reaches the host at a path, wherever that is.
+    #[must_use]
+    pub fn host_path(self, path: LocalPath, action: impl Into<String>) -> Self {
+        self.step(Access::Host, path.subject, action)
     }
 
     /// Adds a step that moves bytes.

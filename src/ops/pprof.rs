@@ -93,7 +93,7 @@ impl Operation for Save {
         let path = resolve(ctx, &self.path);
         let from = profiler.socket().display();
         let action = format!("write profile {} of {from} to {}", self.wanted.name(), self.path.display());
-        Ok(Plan::new(0).step(ctx.path_access(&path), path.display().to_string(), action))
+        Ok(Plan::new(0).path(ctx.local(&path), action))
     }
 
     async fn apply(self, ctx: &Context) -> Result<u64> {

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::ops::{Error, Result};
@@ -24,34 +24,62 @@ struct Job {
 }
 
 /// The steps back of one operation, in their order.
-type Steps = VecDeque<Job>;
+struct Steps {
+    since: Instant,
+    jobs: VecDeque<Job>,
+}
 
 /// What is still to be taken back, by operation.
 #[derive(Clone, Default)]
-pub struct Debts(Arc<Mutex<VecDeque<Steps>>>);
+pub struct Debts(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Somebody who settled is done with an operation.
+    done: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    owed: VecDeque<Steps>,
+    /// How many operations are being taken back.
+    in_hand: usize,
+}
 
 impl Debts {
-    fn owed(&self) -> MutexGuard<'_, VecDeque<Steps>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next(&self) -> Option<Current<'_>> {
-        let steps = self.owed().pop_front()?;
+        let mut state = self.state();
+        let steps = state.owed.pop_front()?;
+        state.in_hand += 1;
         Some(Current { debts: self, steps })
     }
 
     /// Takes back everything, of each operation the newest first, and what that leaves to be taken back. What is not done
     /// within ten seconds stays, and is named in a warning. What is under way when this is dropped is owed as before.
     ///
-    /// Several may settle at once: the steps of one operation are made by one of them, one after the other.
+    /// Several may settle at once: the steps of one operation are made by one of them, one after the other, and none of them
+    /// returns before the others are done with what was owed.
     pub async fn settle(&self) {
-        let end = Instant::now() + PATIENCE;
-        while let Some(mut current) = self.next() {
-            while let Some(Job { what, back }) = current.steps.front_mut() {
-                if tokio::time::timeout_at(end, back).await.is_err() {
-                    tracing::warn!("{what} is left behind: it was not taken back within {} s", PATIENCE.as_secs());
+        let begun = Instant::now();
+        loop {
+            let done = self.0.done.notified();
+            while let Some(mut current) = self.next() {
+                // Whoever failed later than this began has as long as if nobody had been at it.
+                let end = begun.max(current.steps.since) + PATIENCE;
+                while let Some(Job { what, back }) = current.steps.jobs.front_mut() {
+                    if tokio::time::timeout_at(end, back).await.is_err() {
+                        tracing::warn!("{what} is left behind: it was not taken back within {} s", PATIENCE.as_secs());
+                    }
+                    current.steps.jobs.pop_front();
                 }
-                current.steps.pop_front();
+            }
+            if self.state().in_hand == 0 || tokio::time::timeout_at(begun + PATIENCE, done).await.is_err() {
+                return;
             }
         }
     }
@@ -65,9 +93,14 @@ struct Current<'a> {
 
 impl Drop for Current<'_> {
     fn drop(&mut self) {
-        if !self.steps.is_empty() {
-            self.debts.owed().push_front(std::mem::take(&mut self.steps));
+        let jobs = std::mem::take(&mut self.steps.jobs);
+        let mut state = self.debts.state();
+        if !jobs.is_empty() {
+            state.owed.push_front(Steps { since: self.steps.since, jobs });
         }
+        state.in_hand -= 1;
+        drop(state);
+        self.debts.0.done.notify_waiters();
     }
 }
 
@@ -129,7 +162,8 @@ impl Undo {
 impl Drop for Undo {
     fn drop(&mut self) {
         if !self.jobs.is_empty() {
-            self.debts.owed().push_back(self.jobs.drain(..).rev().collect());
+            let steps = Steps { since: Instant::now(), jobs: self.jobs.drain(..).rev().collect() };
+            self.debts.state().owed.push_back(steps);
         }
     }
 }
@@ -213,6 +247,43 @@ mod tests {
         drop(undo);
         tokio::join!(debts.settle(), debts.settle());
         assert_eq!(*seen.lock().unwrap(), ["task", "container", "snapshot"]);
+    }
+
+    #[tokio::test]
+    async fn nobody_returns_while_another_still_takes_back_what_was_owed() {
+        let debts = Debts::default();
+        let (go, wait) = oneshot::channel::<()>();
+        let mut undo = Undo::new(&debts);
+        undo.push("waits", async move { drop(wait.await) });
+        drop(undo);
+        let first = debts.settle();
+        tokio::pin!(first);
+        assert!(tokio::time::timeout(Duration::from_millis(1), &mut first).await.is_err());
+        let second = debts.settle();
+        tokio::pin!(second);
+        assert!(tokio::time::timeout(Duration::from_millis(1), &mut second).await.is_err(), "it returned before");
+        go.send(()).unwrap();
+        tokio::join!(first, second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_fails_late_has_as_much_time_as_the_first() {
+        let debts = Debts::default();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let owe = |name: &'static str, takes: u64| {
+            let (seen, mut undo) = (seen.clone(), Undo::new(&debts));
+            undo.push(name, async move {
+                tokio::time::sleep(Duration::from_secs(takes)).await;
+                seen.lock().unwrap().push(name);
+            });
+        };
+        owe("first", 9);
+        let settling = debts.clone();
+        let settled = tokio::spawn(async move { settling.settle().await });
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        owe("second", 5);
+        settled.await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), ["first", "second"]);
     }
 
     /// Keeps what is warned of.

@@ -8,8 +8,10 @@ use rhai::{Dynamic, FnPtr, NativeCallContext};
 use crate::ops::{self, Context};
 use crate::script::catalog::Spec;
 use crate::script::convert::Output;
+use crate::script::effort;
 use crate::script::error::{Error, Result};
 use crate::script::held;
+use crate::script::placed;
 
 /// Receives what a script prints.
 pub trait Sink: Send + Sync {
@@ -88,20 +90,24 @@ impl Session {
     /// Returns the context that calls run in now, with the leases that the thread holds.
     #[must_use]
     pub fn context(&self) -> Context {
-        let context = self.context.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let context = placed::own()
+            .unwrap_or_else(|| self.context.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone());
         let leases = held::current();
         if leases.is_empty() { context } else { context.with_leases(leases) }
     }
 
-    /// Changes the context for the calls to come, as `namespace("k8s.io")` does.
+    /// Changes the context for the calls to come, as `namespace("k8s.io")` does; in an item of a batch, for that item.
     pub fn set_context(&self, context: Context) {
         // Leases are the thread's, and end before the context does.
         let context = if context.leases().is_empty() { context } else { context.with_leases(Vec::new()) };
-        *self.context.write().unwrap_or_else(std::sync::PoisonError::into_inner) = context;
+        if !placed::change(&context) {
+            *self.context.write().unwrap_or_else(std::sync::PoisonError::into_inner) = context;
+        }
     }
 
     /// Begins a source, known by its name: forgets how the last one ended.
     pub(crate) fn begin(&self, context: Context, source: Option<&str>) {
+        effort::begin();
         self.set_context(context);
         *self.main.write().unwrap_or_else(std::sync::PoisonError::into_inner) = source.map(str::to_owned);
         *self.ending() = Ending::default();
@@ -182,6 +188,7 @@ impl Session {
     /// What the operation failed with, or that it was cancelled.
     pub fn wait<T>(&self, ctx: &Context, operation: impl Future<Output = ops::Result<T>>) -> Result<T> {
         let cancel = ctx.grant().cancel().clone();
+        effort::rest();
         let result = self.runtime.block_on(async move {
             let operation = std::pin::pin!(operation);
             tokio::select! {

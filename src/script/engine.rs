@@ -9,6 +9,7 @@ use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Position};
 
 use crate::script::call::Session;
 use crate::script::catalog::Catalog;
+use crate::script::effort;
 use crate::script::error::{Error, Thrown};
 use crate::script::resolver::Resolver;
 use crate::script::time;
@@ -16,7 +17,7 @@ use crate::script::time;
 /// What a script may use up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Operations of the interpreter, not counting what operations on containerd do. Zero means no limit.
+    /// Operations of the interpreter between two calls that wait for something else. Zero means no limit.
     pub operations: u64,
 }
 
@@ -48,7 +49,7 @@ pub(crate) fn build(catalog: &Catalog, session: &Arc<Session>, limits: Limits, r
     }
     catalog.bind(&mut engine, session);
     engine
-        .set_max_operations(limits.operations)
+        .set_max_operations(0)
         .set_max_string_size(MAX_STRING)
         .set_max_array_size(MAX_ITEMS)
         .set_max_map_size(MAX_ITEMS)
@@ -67,7 +68,12 @@ pub(crate) fn build(catalog: &Catalog, session: &Arc<Session>, limits: Limits, r
         sink.debug(text, &format!("{source}{}{position:?}", if source.is_empty() { "" } else { " @ " }));
     });
     let watched = Arc::clone(session);
-    engine.on_progress(move |_| watched.stopped());
+    engine.on_progress(move |count| {
+        if effort::is_too_much(count, limits.operations) {
+            return Some(endless());
+        }
+        watched.stopped()
+    });
     engine
 }
 
@@ -76,6 +82,11 @@ pub(crate) fn build(catalog: &Catalog, session: &Arc<Session>, limits: Limits, r
 fn replace(text: &mut ImmutableString, find: ImmutableString, put: ImmutableString) -> ImmutableString {
     *text = text.replace(find.as_str(), put.as_str()).into();
     text.clone()
+}
+
+/// Makes the value that ends a script that computes without end.
+fn endless() -> Dynamic {
+    Dynamic::from(Thrown::new(&Error::Endless))
 }
 
 /// Makes the value that ends a script that the user stopped.

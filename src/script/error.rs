@@ -48,6 +48,9 @@ pub enum Error {
         /// The class that is missing.
         access: crate::grant::Access,
     },
+    /// The script computes without end.
+    #[error("the script ran too many operations")]
+    Endless,
     /// The script asked to end.
     #[error("exit")]
     Exit,
@@ -60,7 +63,7 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Operation(error) => error.kind(),
-            Self::Argument { .. } | Self::UnknownOption { .. } => Kind::Usage,
+            Self::Argument { .. } | Self::UnknownOption { .. } | Self::Endless => Kind::Usage,
             Self::Denied { .. } => Kind::Denied,
             Self::Exit => Kind::Cancelled,
             Self::Script(error) => thrown(error).map_or(Kind::Usage, |value| value.kind),
@@ -74,6 +77,7 @@ impl Failure for Error {
             Self::UnknownOption { known, .. } if known.is_empty() => Some("it takes no options".into()),
             Self::UnknownOption { known, .. } => Some(format!("the options are {}", known.join(", "))),
             Self::Denied { access, .. } => Some(format!("run the script with --allow …,{access}")),
+            Self::Endless => Some("an endless loop? raise the limit with --max-operations if it is not".into()),
             Self::Argument { .. } | Self::Exit => None,
             Self::Script(error) => thrown(error).and_then(|value| value.hint),
         }
@@ -266,10 +270,6 @@ fn own(error: &EvalAltResult, catalog: Option<&Catalog>) -> Thrown {
         EvalAltResult::ErrorDotExpr(text, _) => {
             message.clone_from(text);
             hint = text.split('\'').nth(1).and_then(suggest).map(|near| format!("did you mean {near}?"));
-        }
-        EvalAltResult::ErrorTooManyOperations(_) => {
-            message = "the script ran too many operations".into();
-            hint = Some("an endless loop? raise the limit with --max-operations if it is not".into());
         }
         EvalAltResult::ErrorDataTooLarge(what, _) => {
             message = format!("a value is too big: {what}");

@@ -21,12 +21,12 @@ impl Sink for Printed {
     }
 }
 
-struct Bench {
+pub(super) struct Bench {
     interpreter: Interpreter,
     _runtime: tokio::runtime::Runtime,
 }
 
-fn bench(allow: &str) -> Bench {
+pub(super) fn bench(allow: &str) -> Bench {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let daemon = Daemon::new(Endpoint::parse("/nowhere/containerd.sock").unwrap(), ConnectOptions::default());
     let place = Place { daemon, namespace: "default".into() };
@@ -58,12 +58,12 @@ fn bench(allow: &str) -> Bench {
 }
 
 impl Bench {
-    fn json(&mut self, text: &str) -> String {
+    pub(super) fn json(&mut self, text: &str) -> String {
         let evaluated = self.interpreter.run(text, None, CancellationToken::new()).unwrap();
         self.interpreter.json(&evaluated).unwrap().to_string()
     }
 
-    fn fails(&mut self, text: &str) -> Report {
+    pub(super) fn fails(&mut self, text: &str) -> Report {
         self.interpreter.run(text, None, CancellationToken::new()).map(|value| format!("{value:?}")).unwrap_err()
     }
 }

@@ -6,9 +6,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use zeroize::Zeroizing;
 
-use super::escape;
 use super::style::{Palette, Role, When};
-use crate::kind::Failure;
+use super::{escape, status};
+use crate::kind::{Failure, Kind};
 use crate::ops::container::Seat;
 use crate::script::Sink;
 
@@ -32,6 +32,7 @@ pub struct Screen {
     width: Option<usize>,
     json_errors: bool,
     closed: AtomicBool,
+    lost: OnceLock<Option<Kind>>,
     on_closed: OnceLock<Box<dyn Fn() + Send + Sync>>,
     aside: OnceLock<Aside>,
     secret: Mutex<Option<Zeroizing<String>>>,
@@ -83,6 +84,7 @@ impl Screen {
             width,
             json_errors,
             closed: AtomicBool::new(false),
+            lost: OnceLock::new(),
             on_closed: OnceLock::new(),
             aside: OnceLock::new(),
             secret: Mutex::new(None),
@@ -109,6 +111,12 @@ impl Screen {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Returns the status to end with when standard output took no more though somebody reads it, as a full disk.
+    #[must_use]
+    pub fn lost(&self) -> Option<u8> {
+        self.lost.get().map(|kind| kind.map_or(status::FAILED, status::of_kind))
     }
 
     /// Returns whether standard output is a terminal.
@@ -199,8 +207,8 @@ impl Screen {
     fn write(&self, output: &Output, text: &str, end: &str) {
         let write = || {
             let mut to = output.to.lock().unwrap_or_else(PoisonError::into_inner);
-            let result = to.write_all(text.as_bytes()).and_then(|()| to.write_all(end.as_bytes()));
-            result.and_then(|()| to.flush())
+            // In one piece, so that lines of several writers do not run into one another.
+            to.write_all(&[text.as_bytes(), end.as_bytes()].concat()).and_then(|()| to.flush())
         };
         let mut result = Ok(());
         match self.aside.get() {
@@ -208,11 +216,19 @@ impl Screen {
             _ => result = write(),
         }
         // Where standard error cannot be written to there is nobody left to tell.
-        if result.is_err()
-            && std::ptr::eq(output, &raw const self.out)
-            && !self.closed.swap(true, Ordering::Relaxed)
-            && let Some(hook) = self.on_closed.get()
-        {
+        let Err(error) = result else { return };
+        if !std::ptr::eq(output, &raw const self.out) || self.closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            let kind = Kind::of_io(&error);
+            let _ = self.lost.set(kind);
+            self.remark(Role::Error, "error", &format!("cannot write to standard output: {error}"));
+            if kind == Some(Kind::NoSpace) {
+                self.hint("make room where it goes, and run it again");
+            }
+        }
+        if let Some(hook) = self.on_closed.get() {
             hook();
         }
     }
@@ -312,6 +328,30 @@ pub(crate) mod tests {
         screen.line("b");
         assert!(screen.is_closed());
         assert_eq!(*told.lock().unwrap(), 1);
+    }
+
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_full_is_told_once() {
+        let written = Written::default();
+        let err = Box::new(Half(written.clone(), 1));
+        let outputs = Outputs { out: Box::new(Full), err, out_terminal: false, err_terminal: false, width: None };
+        let screen = Screen::new(outputs, When::Auto, false, false);
+        screen.line("a");
+        screen.line("b");
+        assert_eq!(screen.lost(), Some(status::NO_SPACE));
+        assert_eq!(written.err().matches("cannot write to standard output").count(), 1, "{}", written.err());
     }
 
     #[test]

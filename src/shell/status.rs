@@ -63,7 +63,7 @@ pub fn of_operation(error: &crate::ops::Error) -> u8 {
     if error.is_disconnected() { DISCONNECTED } else { of_kind(error.kind()) }
 }
 
-const fn of_kind(kind: Kind) -> u8 {
+pub(crate) const fn of_kind(kind: Kind) -> u8 {
     match kind {
         Kind::Denied => DENIED,
         Kind::NoSpace => NO_SPACE,

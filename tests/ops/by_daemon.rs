@@ -539,7 +539,7 @@ fn scripts(env: &Env) {
     let dry = run(&stage.ctx.dry_run(), &format!("{code}.digest; image(\"{name}\").digest")).unwrap();
     assert_eq!(dry, digest);
     assert_eq!(stage.ctr(&["images", "ls", "-q"]), "");
-    for allow in ["read", "read,write=nowhere/*", "read=nowhere/*,write"] {
+    for allow in ["read", "read,write=nowhere/**", "read=nowhere/**,write"] {
         let denied = run(&stage.allowing(allow.parse().unwrap()), &code).unwrap_err();
         assert_eq!(denied.error.kind, Failed::Denied, "{allow}: {denied:?}");
     }

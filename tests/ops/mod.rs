@@ -17,6 +17,7 @@ mod copy;
 mod copy_nodes;
 mod disk;
 mod events;
+mod granted;
 mod image;
 mod inspect;
 mod lease;
@@ -54,6 +55,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(copy_nodes::trials(env));
     trials.extend(disk::trials(env));
     trials.extend(events::trials(env));
+    trials.extend(granted::trials(env));
     trials.extend(image::trials(env));
     trials.extend(inspect::trials(env));
     trials.extend(lease::trials(env));

@@ -111,7 +111,7 @@ fn a_plan_and_a_reader_change_nothing(env: &Env) {
         let target = reference(&format!("{}/{}:v1", proxy.host(), env.fresh("push")));
         let all = Grant::new(Allow::all(), CancellationToken::new());
         let reader = Grant::new(Allow::of(&[Access::Read]), CancellationToken::new());
-        let elsewhere: Allow = "read,write=harbor.example/*".parse().unwrap();
+        let elsewhere: Allow = "read,write=harbor.example/**".parse().unwrap();
         let elsewhere = Grant::new(elsewhere, CancellationToken::new());
         let grants =
             [(all.planning(), FailureKind::Internal), (reader, FailureKind::Denied), (elsewhere, FailureKind::Denied)];

@@ -235,7 +235,7 @@ fn delete_tag(env: &Env) {
     let denied = stage.allowing(Allow::of(&[Access::Read, Access::Write]));
     let error = stage.run_in(&denied, Delete::new(reference(&image), false, none())).unwrap_err();
     assert_eq!(error.kind(), Failed::Denied, "{error}");
-    let elsewhere = stage.allowing("read,delete=other.example/*".parse().unwrap());
+    let elsewhere = stage.allowing("read,delete=other.example/**".parse().unwrap());
     let error = stage.run_in(&elsewhere, Delete::new(reference(&image), false, none())).unwrap_err();
     assert!(error.to_string().contains(&repository), "{error}");
     assert_eq!(left(env, &repository), ["other", "v1"]);

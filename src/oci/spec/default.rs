@@ -59,7 +59,7 @@ const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/
 
 /// The character devices that every container may use (containerd `oci/spec_opts.go`, WithDefaultUnixDevices): null,
 /// random, full, tty, zero, urandom, console, all pseudo-terminals, ptmx.
-const DEVICES: [(i64, Option<i64>); 9] = [
+pub(super) const DEVICES: [(i64, Option<i64>); 9] = [
     (1, Some(3)),
     (1, Some(8)),
     (1, Some(7)),
@@ -99,7 +99,7 @@ pub fn default_spec(namespace: &str, id: &str) -> Spec {
                 devices: vec![DeviceRule { access: RWM.to_owned(), ..DeviceRule::default() }],
                 ..Resources::default()
             }),
-            cgroups_path: if id.is_empty() { format!("/{namespace}") } else { format!("/{namespace}/{id}") },
+            cgroups_path: own_cgroup(namespace, id),
             namespaces: NAMESPACES
                 .iter()
                 .map(|kind| Namespace { kind: (*kind).to_owned(), path: String::new() })
@@ -121,6 +121,11 @@ pub(super) fn default_device_rules() -> impl Iterator<Item = DeviceRule> {
         minor: *minor,
         access: RWM.to_owned(),
     })
+}
+
+/// Returns the cgroup that containerd gives a container (containerd `oci/spec.go`, populateDefaultUnixSpec).
+pub(super) fn own_cgroup(namespace: &str, id: &str) -> String {
+    if id.is_empty() { format!("/{namespace}") } else { format!("/{namespace}/{id}") }
 }
 
 /// Makes a mount from literals.

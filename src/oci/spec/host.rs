@@ -1,7 +1,7 @@
 //! What a container takes from its host.
 
-use super::default::{CAPABILITIES, MASKED_PATHS, NAMESPACES};
-use super::runtime::{Device, Mount, Spec};
+use super::default::{CAPABILITIES, DEVICES, MASKED_PATHS, NAMESPACES, own_cgroup};
+use super::runtime::{Device, DeviceRule, Mount, Spec};
 
 /// What the machine has that options refer to, looked up by whoever builds a spec.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +29,21 @@ fn is_contained(mount: &Mount) -> bool {
         }
 }
 
+/// Returns whether a rule allows no more than a device that every container has; a node of it can be made inside.
+fn is_everyones(rule: &DeviceRule) -> bool {
+    let covers =
+        |(major, minor): &(i64, Option<i64>)| rule.major == Some(*major) && (minor.is_none() || rule.minor == *minor);
+    rule.kind == "c" && DEVICES.iter().any(covers)
+}
+
+/// Returns why a container needs access to the host for its cgroup, if it does: in one that others use it limits them, and
+/// its end is theirs. Its own is the one that containerd names after its namespace and id.
+#[must_use]
+pub fn cgroup_reach(spec: &Spec, namespace: &str, id: &str) -> Option<&'static str> {
+    let cgroup = &spec.linux.as_ref()?.cgroups_path;
+    (*cgroup != own_cgroup(namespace, id)).then_some("chooses its cgroup")
+}
+
 /// Returns by what a container of this spec reaches its host, if by anything.
 ///
 /// It judges the finished spec and not the options, so that a spec from a file is held to the same.
@@ -51,7 +66,7 @@ pub fn host_reach(spec: &Spec) -> Option<&'static str> {
         return Some("shares a namespace with the host");
     }
     let rules = linux.resources.iter().flat_map(|resources| &resources.devices);
-    if !linux.devices.is_empty() || rules.clone().any(|rule| rule.allow && rule.major.is_none()) {
+    if !linux.devices.is_empty() || rules.clone().any(|rule| rule.allow && !is_everyones(rule)) {
         return Some("uses devices of the host");
     }
     // Without the rule that denies every device, those not named are allowed.
@@ -108,6 +123,18 @@ mod tests {
             ..options()
         };
         assert_eq!(reach(&more), None);
+    }
+
+    #[test]
+    fn another_cgroup_than_ones_own_reaches_the_host() {
+        let spec = super::super::default_spec("team", "x");
+        assert_eq!(cgroup_reach(&spec, "team", "x"), None);
+        assert_eq!(cgroup_reach(&spec, "team", "y"), Some("chooses its cgroup"));
+        for cgroup in ["", "/system.slice/ssh.service", "/team/x/..", "machine.slice:ctrsh:x"] {
+            let mut spec = spec.clone();
+            spec.linux.as_mut().unwrap().cgroups_path = cgroup.to_owned();
+            assert_eq!(cgroup_reach(&spec, "team", "x"), Some("chooses its cgroup"), "{cgroup}");
+        }
     }
 
     #[test]
@@ -173,6 +200,24 @@ mod tests {
         let mut open = spec();
         open.linux.as_mut().unwrap().resources = None;
         assert_eq!(from(open), Some("uses devices of the host"));
+        let rule = |kind: &str, major, minor| {
+            let mut ruled = spec();
+            let resources = ruled.linux.as_mut().unwrap().resources.as_mut().unwrap();
+            let kind = kind.to_owned();
+            resources.devices.push(DeviceRule { allow: true, kind, major, minor, access: "rwm".into() });
+            from(ruled)
+        };
+        assert_eq!(rule("c", Some(1), Some(3)), None, "/dev/null");
+        assert_eq!(rule("c", Some(136), Some(7)), None, "/dev/pts/7");
+        for (kind, major, minor) in [
+            ("b", Some(8), Some(0)),
+            ("c", Some(10), Some(237)),
+            ("c", Some(1), None),
+            ("a", Some(1), Some(3)),
+            ("c", None, Some(3)),
+        ] {
+            assert_eq!(rule(kind, major, minor), Some("uses devices of the host"), "{kind} {major:?} {minor:?}");
+        }
         let mut bare = spec();
         bare.linux.as_mut().unwrap().masked_paths.clear();
         assert_eq!(from(bare), Some("sees files of the kernel that are hidden from containers"));

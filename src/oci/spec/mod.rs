@@ -17,7 +17,7 @@ mod user;
 pub use build::{Basis, DEFAULT_PATH, build, overlay_env};
 pub use cdi::{CdiDevice, CdiEdits, CdiHook, CdiMount, CdiName, CdiNode, CdiSpec};
 pub use default::default_spec;
-pub use host::{HostFacts, host_reach};
+pub use host::{HostFacts, cgroup_reach, host_reach};
 pub use limits::Limits;
 pub use options::{MountOption, NamespaceJoin, Rlimit, SpecOptions};
 pub use runtime::*;

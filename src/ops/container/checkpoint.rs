@@ -214,8 +214,7 @@ impl Operation for Checkpoint {
             plan = plan.step(Access::Run, ctx.target(), format!("checkpoint the task of {}{end}", self.id));
         }
         if let Some(path) = &self.options.work_path {
-            let path = path.display().to_string();
-            plan = plan.step(Access::Host, path.clone(), format!("write the log of CRIU to {path}"));
+            plan = plan.host_path(ctx.local(path), format!("write the log of CRIU to {}", path.display()));
         }
         if self.options.rw {
             let action = format!("pack what container {} changed into a layer", self.id);

@@ -13,7 +13,7 @@ use crate::containerd::containers::{Container, DEFAULT_RUNTIME, Extension, RuncO
 use crate::containerd::images::Image;
 use crate::containerd::{Client, Labels, identifier};
 use crate::grant::Access;
-use crate::oci::spec::{Basis, NamespaceJoin, SpecOptions, UserFiles, build};
+use crate::oci::spec::{Basis, NamespaceJoin, SpecOptions, UserFiles, build, cgroup_reach};
 use crate::oci::{Digest, ImageConfig, Manifest, Matcher, Spec};
 use crate::ops::lease::Leased;
 use crate::ops::undo::Undo;
@@ -163,8 +163,10 @@ impl Create {
         Ok(())
     }
 
-    fn reach(&self, record: &Container) -> Option<&'static str> {
-        runs_on_host(&record.runtime).or_else(|| reach(record.spec.as_ref(), &self.options.spec.labels))
+    fn reach(&self, namespace: &str, record: &Container) -> Option<&'static str> {
+        runs_on_host(&record.runtime)
+            .or_else(|| reach(record.spec.as_ref(), &self.options.spec.labels))
+            .or_else(|| record.spec.as_ref().and_then(|spec| cgroup_reach(spec, namespace, &self.id)))
     }
 
     fn taken(&self) -> Error {
@@ -228,7 +230,7 @@ impl Operation for Create {
             plan = plan.step(Access::Write, ctx.target(), format!("prepare snapshot {}", self.id));
         }
         plan = plan.step(Access::Run, ctx.target(), format!("create container {}{of}", self.id));
-        if let Some(reason) = self.reach(&preview) {
+        if let Some(reason) = self.reach(ctx.namespace(), &preview) {
             plan =
                 plan.step(Access::Host, ctx.target(), format!("let container {} reach the host: it {reason}", self.id));
         }

@@ -2,11 +2,14 @@
 
 use async_trait::async_trait;
 
-use super::{get, reach};
+use super::{get, reach, reaches_host};
 use crate::containerd::Labels;
 use crate::containerd::containers::Container;
 use crate::grant::Access;
 use crate::ops::{Context, Effect, Operation, Plan, Result};
+
+/// What the labels begin with by which the daemon's restart monitor goes (containerd `core/runtime/restart`).
+const MONITOR: &str = "containerd.io/restart.";
 
 /// Sets labels of a container; those not named stay as they are.
 #[derive(Debug)]
@@ -50,7 +53,10 @@ impl Operation for Label {
         }
         let action = format!("label container {}: {}", self.id, changed.join(", "));
         plan = plan.step(Access::Run, ctx.target(), action);
-        if let Some(reason) = reach(None, &self.labels) {
+        let log = reach(None, &self.labels);
+        // The daemon's restart monitor starts what carries its label.
+        let starts = self.labels.iter().any(|(key, value)| key.starts_with(MONITOR) && !value.is_empty());
+        if let Some(reason) = log.or_else(|| starts.then(|| reaches_host(&container)).flatten()) {
             plan =
                 plan.step(Access::Host, ctx.target(), format!("let container {} reach the host: it {reason}", self.id));
         }

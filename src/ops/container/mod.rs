@@ -7,6 +7,7 @@ mod apparmor;
 mod attach;
 mod blockio;
 mod cdi;
+mod cgroup;
 mod changes;
 mod checkpoint;
 mod cni;
@@ -70,6 +71,7 @@ pub use wait::wait;
 
 use std::time::Duration;
 
+use crate::containerd::containers::Container;
 use crate::containerd::io::Output;
 use crate::containerd::{Client, Labels};
 use crate::oci::Spec;
@@ -107,6 +109,11 @@ fn reach(spec: Option<&Spec>, labels: &Labels) -> Option<&'static str> {
         return Some("has the restart monitor write or run something on the host");
     }
     spec.and_then(host_reach)
+}
+
+/// Returns why a container needs access to the host, if it does: for its runtime, its labels or its spec.
+pub(super) fn reaches_host(container: &Container) -> Option<&'static str> {
+    create::runs_on_host(&container.runtime).or_else(|| reach(container.spec.as_ref(), &container.labels))
 }
 
 /// Ends a task whatever it does, and deletes it. For taking back: what is gone already is fine.

@@ -15,7 +15,7 @@ use crate::containerd::snapshots::{Kind, Mount};
 use crate::containerd::{Client, Labels, identifier};
 use crate::grant::Access;
 use crate::oci::manifest::{self, Index};
-use crate::oci::spec::{Basis, SpecOptions, UserFiles, build};
+use crate::oci::spec::{Basis, SpecOptions, UserFiles, build, cgroup_reach};
 use crate::oci::{Descriptor, Digest, Error as OciError, ImageConfig, Manifest, Matcher, Parsed, Spec};
 use crate::ops::lease::Leased;
 use crate::ops::snapshot::{Wanted, make};
@@ -292,6 +292,8 @@ impl Operation for Restore {
         let action = format!("create container {} from {}", self.id, self.checkpoint);
         plan = plan.step(Access::Run, ctx.target(), action);
         let reason = runs_on_host(&preview.runtime).or_else(|| reach(preview.spec.as_ref(), &preview.labels));
+        let spec = preview.spec.as_ref();
+        let reason = reason.or_else(|| spec.and_then(|spec| cgroup_reach(spec, ctx.namespace(), &self.id)));
         if let Some(reason) = reason {
             let action = format!("let container {} reach the host: it {reason}", self.id);
             plan = plan.step(Access::Host, ctx.target(), action);

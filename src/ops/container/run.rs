@@ -114,7 +114,7 @@ impl Operation for Run {
         plan = plan.step(Access::Run, ctx.target(), format!("start container {id}"));
         plan = output_steps(plan, ctx, &id, log.as_ref(), fifo_dir.as_deref());
         if let Some(path) = pid_file {
-            plan = plan.step(ctx.path_access(path), path.display().to_string(), "write the process's number");
+            plan = plan.path(ctx.local(path), "write the process's number");
         }
         if let Some(task) = task {
             plan = plan.effect(Effect::exists(&ctx.place_name(), &id, task));

@@ -119,13 +119,12 @@ pub(super) fn output_steps<T>(
         }
         // The shim writes it, as root, wherever it is.
         Some(LogTarget::File(path)) => {
-            let path = path.display().to_string();
-            plan = plan.step(Access::Host, path.clone(), format!("write the output of {id} to {path}"));
+            plan = plan.host_path(ctx.local(path), format!("write the output of {id} to {}", path.display()));
         }
         Some(LogTarget::Null) | None => {}
     }
     match fifo_dir {
-        Some(folder) => plan.step(ctx.path_access(folder), folder.display().to_string(), format!("make FIFOs of {id}")),
+        Some(folder) => plan.path(ctx.local(folder), format!("make FIFOs of {id}")),
         None => plan,
     }
 }
@@ -174,7 +173,7 @@ impl Operation for Start {
         plan = start_steps(plan, ctx, &found);
         plan = output_steps(plan, ctx, &self.id, log.as_ref(), fifo_dir.as_deref());
         if let Some(path) = &self.options.pid_file {
-            plan = plan.step(ctx.path_access(path), path.display().to_string(), "write the process's number");
+            plan = plan.path(ctx.local(path), "write the process's number");
         }
         self.found = Some(found);
         Ok(plan.effect(Effect::exists(&ctx.place_name(), &self.id, preview)))
@@ -263,6 +262,7 @@ pub(super) async fn create_task_with(
         }
         remove_fifos(task);
     }
+    super::cgroup::check_free(&found.container, client.namespace())?;
     super::network::ensure(client, &found.container, undo).await?;
     let mounts = rootfs(client, &found.container).await?;
     let options = task_options(&found.container, making.no_pivot);

@@ -87,7 +87,7 @@ impl Operation for FetchBlobs {
         let size = self.sizes.iter().sum();
         let path = resolve(ctx, &self.path);
         let action = format!("write {size} bytes of {} to {}", self.reference.locator(), self.path.display());
-        Ok(Plan::new(size).step(ctx.path_access(&path), path.display().to_string(), action))
+        Ok(Plan::new(size).path(ctx.local(&path), action))
     }
 
     async fn apply(self, ctx: &Context) -> Result<u64> {

@@ -76,7 +76,7 @@ impl Operation for Save {
         let action = format!("write the {} bytes of {} to {}", blob.size, self.digest, self.path.display());
         let size = blob.size;
         self.found = Some(blob);
-        Ok(Plan::new(size).step(ctx.path_access(&path), path.display().to_string(), action))
+        Ok(Plan::new(size).path(ctx.local(&path), action))
     }
 
     async fn apply(self, ctx: &Context) -> Result<u64> {

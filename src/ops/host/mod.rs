@@ -70,7 +70,7 @@ impl Operation for Write {
         let action = format!("write {} bytes to {}", self.text.len(), self.path);
         let name = file.display().to_string();
         let effect = Effect::exists(FILES, &name, Written(self.text.clone()));
-        Ok(Plan::new(()).step(ctx.path_access(&file), name, action).effect(effect))
+        Ok(Plan::new(()).path(ctx.local(&file), action).effect(effect))
     }
 
     async fn apply(self, ctx: &Context) -> Result<()> {

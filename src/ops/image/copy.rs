@@ -316,7 +316,7 @@ impl Operation for Copy {
         if along > 0 {
             let what = format!("send what refers to {}", self.source.label());
             plan = match &self.target {
-                Endpoint::Layout { path, .. } => plan.step(ctx.path_access(path), path.display().to_string(), what),
+                Endpoint::Layout { path, .. } => plan.path(ctx.local(path), what),
                 Endpoint::Registry(reference) => plan.transfer(reference.locator(), what, along),
                 Endpoint::Containerd { .. } | Endpoint::Docker { .. } | Endpoint::Archive { .. } => plan,
             };
@@ -341,7 +341,7 @@ impl Operation for Copy {
             (Endpoint::Docker { .. }, Some(_)) => return Err(source_only(&self.target)),
             (Endpoint::Layout { path, .. } | Endpoint::Archive { path, .. }, Some(_)) => {
                 let action = format!("write {} to {}", self.source.label(), self.target);
-                plan.step(ctx.path_access(path), path.display().to_string(), action)
+                plan.path(ctx.local(path), action)
             }
         };
         Ok(plan.returning(self.copied(found, Totals::default(), preview)))

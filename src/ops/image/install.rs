@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use super::uncompress::MAX_UNPACKED;
 use super::{get, image_of};
 use crate::containerd::images::Image;
-use crate::grant::Access;
 use crate::kind::BoxFailure;
 use crate::layout::archive::{Stop, unfold};
 use crate::oci::Matcher;
@@ -97,12 +96,12 @@ impl Operation for Install {
     /// What files there are is not known before the layers are read: a dry run returns none.
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Vec<PathBuf>>> {
         let (image, target) = self.find(ctx).await?;
-        let place = target.display().to_string();
         let what = if self.options.libs { "programs and libraries" } else { "programs" };
-        let action = format!("install the {what} of {} in {place}", image.name);
+        let action = format!("install the {what} of {} in {}", image.name, target.display());
+        let place = ctx.local(&target);
         self.found = Some((image, target));
         // They keep their owners and modes, wherever it is.
-        Ok(Plan::new(Vec::new()).step(Access::Host, place, action))
+        Ok(Plan::new(Vec::new()).host_path(place, action))
     }
 
     async fn apply(self, ctx: &Context) -> Result<Vec<PathBuf>> {

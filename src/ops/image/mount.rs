@@ -76,7 +76,7 @@ impl Operation for Mount {
         let target = self.target.display().to_string();
         let plan = Plan::new(self.target.clone())
             .step(Access::Write, ctx.target(), format!("make a snapshot of {} for {target}", image.name))
-            .step(Access::Host, target.clone(), format!("mount {} on {target}", image.name));
+            .host_path(ctx.local(&self.target), format!("mount {} on {target}", image.name));
         self.found = Some(image);
         Ok(plan)
     }
@@ -168,9 +168,9 @@ impl Operation for Unmount {
 
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<()>> {
         let target = self.target.display().to_string();
-        let mut plan = Plan::new(()).step(Access::Host, target.clone(), format!("unmount {target}"));
+        let mut plan = Plan::new(()).host_path(ctx.local(&self.target), format!("unmount {target}"));
         if self.remove {
-            plan = plan.step(Access::Write, ctx.target(), format!("remove the snapshot of {target}"));
+            plan = plan.step(Access::Delete, ctx.target(), format!("remove the snapshot of {target}"));
         }
         Ok(plan)
     }

@@ -59,9 +59,8 @@ impl Operation for Save {
             bytes += copy.find(ctx).await?.size();
             self.copies.push(copy);
         }
-        let access = ctx.path_access(&self.path);
         let action = format!("write {} to {}", self.names.join(", "), self.path.display());
-        Ok(Plan::new(bytes).step(access, self.path.display().to_string(), action))
+        Ok(Plan::new(bytes).path(ctx.local(&self.path), action))
     }
 
     async fn apply(self, ctx: &Context) -> Result<u64> {

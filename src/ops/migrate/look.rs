@@ -13,7 +13,7 @@ use crate::oci::Digest;
 use crate::oci::store::ImageSource;
 use crate::ops::image::{Copy, Endpoint};
 use crate::ops::registry as ops_registry;
-use crate::ops::{Context, Effect, Operation, Result};
+use crate::ops::{Context, Effect, LocalPath, Operation, Result};
 use crate::registry;
 
 /// Returns what a change of a target needs, and how grants name it.
@@ -22,7 +22,8 @@ pub(super) fn need(ctx: &Context, target: &Endpoint) -> (Access, String) {
         Endpoint::Registry(reference) => (Access::Write, reference.locator()),
         Endpoint::Containerd { .. } => (Access::Write, target.context(ctx).target()),
         Endpoint::Layout { path, .. } | Endpoint::Archive { path, .. } => {
-            (ctx.path_access(path), path.display().to_string())
+            let LocalPath { access, subject } = ctx.local(path);
+            (access, subject)
         }
         // Copy itself refuses it as a target.
         Endpoint::Docker { .. } => (Access::Write, target.to_string()),

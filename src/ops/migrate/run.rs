@@ -192,7 +192,7 @@ impl Operation for Migrate {
         }
         if let Some(path) = &self.options.journal {
             let action = format!("write the journal {}", path.display());
-            plan = plan.step(ctx.path_access(path), path.display().to_string(), action);
+            plan = plan.path(ctx.local(path), action);
         }
         self.work = work;
         self.bytes = sum;

@@ -13,7 +13,7 @@ pub use state::state;
 use crate::containerd::Endpoint;
 use crate::containerd::shim::Shim;
 use crate::containerd::tasks::Task;
-use crate::ops::container::not_running;
+use crate::ops::container::{get, not_running, reaches_host};
 use crate::ops::{Context, Result, Seen};
 
 /// A process that a shim runs.
@@ -41,6 +41,14 @@ impl Process {
 
     fn exec_id(&self) -> &str {
         self.exec_id.as_deref().unwrap_or_default()
+    }
+
+    /// Returns why its start needs access to the host, if it does: only the daemon's record of the container tells.
+    async fn reach(&self, ctx: &Context) -> Option<&'static str> {
+        match get(ctx, self.id()).await {
+            Ok(container) => reaches_host(&container),
+            Err(_) => Some("has no record in containerd that tells what it reaches"),
+        }
     }
 
     fn subject(&self) -> String {

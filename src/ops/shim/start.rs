@@ -40,6 +40,9 @@ impl Operation for Start {
         }
         let action = format!("have shim {} start {}", self.0.shim, self.subject());
         let mut plan = Plan::new(task.pid).step(Access::Run, ctx.target(), action);
+        if let Some(reason) = self.0.reach(ctx).await {
+            plan = plan.step(Access::Host, ctx.target(), format!("start {}, which {reason}", self.subject()));
+        }
         if self.0.exec_id.is_none() {
             let started = Task { status: Status::Running, ..task };
             plan = plan.effect(Effect::exists(&ctx.place_name(), self.0.id(), started));

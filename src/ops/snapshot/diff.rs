@@ -70,8 +70,7 @@ impl Operation for Diff {
         let action = format!("pack what changed: {}", self.subject());
         let mut plan = Plan::new(preview).step(Access::Write, ctx.target(), action);
         if let Some(path) = &self.options.path {
-            let target = path.display().to_string();
-            plan = plan.step(ctx.path_access(path), target.clone(), format!("write the layer to {target}"));
+            plan = plan.path(ctx.local(path), format!("write the layer to {}", path.display()));
         }
         Ok(plan)
     }

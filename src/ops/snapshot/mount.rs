@@ -12,7 +12,6 @@ use rustix::thread::UnshareFlags;
 
 use super::mounts;
 use crate::containerd::snapshots::Mount as SnapshotMount;
-use crate::grant::Access;
 use crate::ops::{Context, Error, Operation, Plan, Result, image};
 
 /// The longest data of a mount: a page, with the zero at its end (`mount(2)`). An overlay of 50 layers is longer.
@@ -47,9 +46,8 @@ impl Operation for Mount {
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<PathBuf>> {
         let snapshotter = image::snapshotter(ctx, self.snapshotter.as_deref()).await?;
         self.found = mounts(ctx, &snapshotter, &self.key).await?;
-        let target = self.target.display().to_string();
-        let action = format!("mount snapshot {} on {target}", self.key);
-        Ok(Plan::new(self.target.clone()).step(Access::Host, target, action))
+        let action = format!("mount snapshot {} on {}", self.key, self.target.display());
+        Ok(Plan::new(self.target.clone()).host_path(ctx.local(&self.target), action))
     }
 
     async fn apply(self, _ctx: &Context) -> Result<PathBuf> {

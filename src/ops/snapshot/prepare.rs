@@ -90,8 +90,8 @@ impl<const VIEW: bool> Operation for Make<VIEW> {
             .step(Access::Write, ctx.target(), format!("make {} snapshot {}{on}", Self::KIND.as_str(), self.key))
             .effect(Effect::exists(&at, &self.key, self.preview(ctx, &snapshotter)));
         if let Some(target) = &self.options.target {
-            let target = target.display().to_string();
-            plan = plan.step(Access::Host, target.clone(), format!("mount snapshot {} on {target}", self.key));
+            let action = format!("mount snapshot {} on {}", self.key, target.display());
+            plan = plan.host_path(ctx.local(target), action);
         }
         self.options.snapshotter = Some(snapshotter);
         Ok(plan)

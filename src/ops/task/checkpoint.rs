@@ -46,9 +46,9 @@ impl Operation for Checkpoint {
         let mut plan =
             Plan::new(()).step(Access::Run, ctx.target(), format!("checkpoint the task of {}{end}", self.id));
         for path in [Some(&self.image_path), self.work_path.as_ref()].into_iter().flatten() {
-            let path = path.display().to_string();
             // The runtime writes it, as root, wherever it is.
-            plan = plan.step(Access::Host, path.clone(), format!("write the state of {} to {path}", self.id));
+            let action = format!("write the state of {} to {}", self.id, path.display());
+            plan = plan.host_path(ctx.local(path), action);
         }
         Ok(plan)
     }

@@ -15,6 +15,8 @@ use crate::script::error::{Error, Result, Thrown};
 use crate::script::held;
 use crate::script::object::{Field, Object, Unit};
 use crate::script::options::Options;
+use crate::script::placed;
+use crate::script::{captured, effort};
 
 /// The most threads that one `parallel` starts.
 const MAX_JOBS: usize = 64;
@@ -100,7 +102,7 @@ const PARALLEL: Spec = Spec {
         DELAY,
     ],
     access: Access::Read,
-    doc: "Calls a closure for each item of a list, several at the same time, and returns a `Report`.\n\nThe results have the order of the items. Without `keep_going` the first failure is thrown, after the items that run by then have ended. With it the failures are in the report, and when a script ends after that its exit status is 3. The options stand before the closure and may be left out. Ctrl-C stops all items.",
+    doc: "Calls a closure for each item of a list, several at the same time, and returns a `Report`.\n\nThe results have the order of the items. Without `keep_going` the first failure is thrown, after the items that run by then have ended. With it the failures are in the report, and when a script ends after that its exit status is 3. The options stand before the closure and may be left out. Ctrl-C stops all items.\n\nWhat the closure captures and only reads, each of the threads has for itself; what it changes, as by `+=` or `push`, is one for all. Read that after the batch: a method that is called on it while another item changes it fails with a data race. `namespace(name)` in the closure holds for its item.",
     examples: &[
         Example::gives("parallel([1, 2, 3], |x| x * x).results", "[1,4,9]"),
         Example::gives(
@@ -123,11 +125,14 @@ fn parallel(call: &Call<'_>, list: Array, first: Dynamic, second: Option<Dynamic
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let results: Mutex<Vec<Option<Result<Dynamic>>>> = Mutex::new(list.iter().map(|_| None).collect());
-    let work = || {
+    // Without the leases, which the thread has.
+    let place = call.session().context().with_leases(Vec::new());
+    let work = |closure: &FnPtr| {
         while !stop.load(Ordering::Relaxed) {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = list.get(index) else { break };
-            let result = patience.call(call, native, &closure, Some(item));
+            let _place = placed::enter(place.clone());
+            let result = patience.call(call, native, closure, Some(item));
             let fatal = result.as_ref().err().is_some_and(|e| !keep_going || is_final(e));
             if fatal {
                 stop.store(true, Ordering::Relaxed);
@@ -139,8 +144,9 @@ fn parallel(call: &Call<'_>, list: Array, first: Dynamic, second: Option<Dynamic
     };
     let leases = held::current();
     let work_beside = || {
+        effort::begin();
         let _held = held::enter(leases.clone());
-        work();
+        work(&captured::for_thread(&closure, native));
     };
     std::thread::scope(|scope| {
         for number in 1..jobs.min(list.len()) {
@@ -150,7 +156,11 @@ fn parallel(call: &Call<'_>, list: Array, first: Dynamic, second: Option<Dynamic
                 break;
             }
         }
-        work();
+        if jobs == 1 {
+            work(&closure);
+        } else {
+            work(&captured::for_thread(&closure, native));
+        }
     });
     let mut report = ReportObject { results: Array::new(), failed: Array::new(), seconds: 0.0 };
     let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -71,7 +71,7 @@ const WRITE_FILE: Spec = Spec {
     access: Access::Read,
     doc: "Writes text in place of what a file holds, whole or not at all.\n\nNeeds `files` access below the working folder and `host` access elsewhere.",
     examples: &[Example::runs(
-        "write_file(\"names.txt\", images().map(|i| i.name).reduce(|a, b| `${a ?? \"\"}${b}\\n`) ?? \"\")",
+        "write_file(\"names.txt\", images().map(|i| i.name).reduce(|a, b| (a ?? \"\") + b + \"\\n\") ?? \"\")",
     )],
 };
 

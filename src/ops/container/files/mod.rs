@@ -80,16 +80,14 @@ impl Operation for CopyFiles {
         }
         let found = snapshot(ctx, &self.id).await?;
         let outside = resolve(ctx, &self.outside);
-        let shown = outside.display().to_string();
+        let shown = outside.display();
         let inside = format!("{} of container {}", self.inside.display(), self.id);
         let plan = Plan::new(Tally::default());
         let plan = match self.direction {
-            Direction::Out => plan.step(Access::Host, ctx.target(), format!("read {inside}")).step(
-                ctx.path_access(&outside),
-                shown.clone(),
-                format!("write {shown}"),
-            ),
-            Direction::In => plan.step(ctx.path_access(&outside), shown.clone(), format!("read {shown}")).step(
+            Direction::Out => plan
+                .step(Access::Host, ctx.target(), format!("read {inside}"))
+                .path(ctx.local(&outside), format!("write {shown}")),
+            Direction::In => plan.path(ctx.local(&outside), format!("read {shown}")).step(
                 Access::Host,
                 ctx.target(),
                 format!("write {inside}"),
