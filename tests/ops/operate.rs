@@ -1,7 +1,7 @@
 //! Containers as an operator needs them: limits that change, networks, devices by name, terminals that are left and found again.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use ctrsh::ops::container::{
 use ctrsh::ops::execute;
 use ctrsh::ops::task::{Checkpoint, metrics};
 use libtest_mimic::Trial;
+use rustix::fs::{XattrFlags, getxattr, setxattr};
 use serde_json::Value;
 
 use super::stage::{IMAGE, Stage};
@@ -25,6 +26,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
         trial("ops::operate::more of ctr's flags give ctr's spec", env, specs),
         trial("ops::operate::a user namespace has its own root, and the files are its own", env, user_namespace),
+        trial("ops::operate::files of several names are shifted once, and keep capabilities", env, shifted_files),
         trial("ops::operate::devices by name bring what their file says", env, cdi),
         trial("ops::operate::limits change while it runs, or not at all", env, update),
         trial("ops::operate::a CNI network lives as long as its container", env, cni),
@@ -177,6 +179,60 @@ fn user_namespace(env: &Env) {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(stage.leftovers(), before);
+}
+
+/// What `setcap cap_net_raw+ep` writes, and what it writes for the namespace whose root is this user.
+fn net_raw(root: Option<u32>) -> Vec<u8> {
+    let form = if root.is_some() { 3 } else { 2 };
+    let mut value = vec![1, 0, 0, form, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    value.extend(root.into_iter().flat_map(u32::to_le_bytes));
+    value
+}
+
+fn shifted_files(env: &Env) {
+    open_to_users(env);
+    let stage = Stage::new(env, "operate");
+    let (root, work) = (stage.folder.join("rootfs"), stage.folder.join("work"));
+    for folder in ["bin", "proc", "sys", "dev"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    fs::create_dir_all(&work).unwrap();
+    let program = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists()).unwrap();
+    for name in ["busybox", "grep", "passwd"] {
+        fs::copy(program, root.join("bin").join(name)).unwrap();
+    }
+    for name in ["bin/sh", "bin/sleep", "top"] {
+        fs::hard_link(root.join("bin/busybox"), root.join(name)).unwrap();
+    }
+    fs::hard_link(root.join("bin/grep"), root.join("bin/fgrep")).unwrap();
+    setxattr(root.join("bin/grep"), "security.capability", &net_raw(None), XattrFlags::empty()).unwrap();
+    fs::set_permissions(root.join("bin/passwd"), fs::Permissions::from_mode(0o4755)).unwrap();
+    stage.value(&format!("from_rootfs({:?}, \"example.test/several:1\").name", root.display().to_string()));
+    for snapshotter in [stage.snapshotter.as_str(), "native"] {
+        for (map, root) in [("0:1000:65536", 1000), ("0:100000:65536", 100_000)] {
+            let id = env.fresh("operate");
+            let seen = stage.value(&format!(
+                r#"
+                let how = #{{ uidmap: "{map}", gidmap: "{map}", snapshotter: "{snapshotter}", allow_new_privs: true }};
+                let c = run("example.test/several:1", how + #{{ id: "{id}", detach: true, command: ["/bin/sleep", "600"] }});
+                c.copy_from("/.", "{id}", #{{ archive: true }});
+                let seen = c.exec(["/bin/grep", "CapEff", "/proc/self/status"], #{{ user: "1000:1000" }}).stdout;
+                c.delete(#{{ force: true }});
+                seen
+                "#
+            ));
+            let out = work.join(&id);
+            for name in ["bin", "bin/busybox", "bin/sh", "bin/sleep", "top", "bin/grep", "bin/fgrep", "bin/passwd"] {
+                let of = fs::metadata(out.join(name)).unwrap();
+                assert_eq!((of.uid(), of.gid()), (root, root), "{name} of {snapshotter} by {map}");
+            }
+            assert_eq!(fs::metadata(out.join("bin/passwd")).unwrap().mode() & 0o7777, 0o4755);
+            let mut value = [0; 100];
+            let length = getxattr(out.join("bin/grep"), "security.capability", &mut value[..]);
+            assert_eq!(length.map(|length| &value[..length]), Ok(&net_raw(Some(root))[..]), "{snapshotter} by {map}");
+            assert_eq!(seen, "CapEff:\t0000000000002000\n", "{snapshotter} by {map}");
+        }
+    }
 }
 
 fn cdi(env: &Env) {
