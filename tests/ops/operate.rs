@@ -30,6 +30,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::operate::devices by name bring what their file says", env, cdi),
         trial("ops::operate::limits change while it runs, or not at all", env, update),
         trial("ops::operate::a CNI network lives as long as its container", env, cni),
+        trial("ops::operate::networks of names that look alike are apart", env, networks_apart),
         trial("ops::operate::a detached exec is waited for, killed and deleted", env, detached_exec),
         trial("ops::operate::a failed checkpoint says why and leaves it running", env, checkpoint),
         trial("ops::operate::a terminal is left and found again", env, left_terminal),
@@ -290,29 +291,88 @@ fn update(env: &Env) {
     stage.run(Delete::new(&id, true, false)).unwrap();
 }
 
-fn cni(env: &Env) {
-    let stage = Stage::new(env, "operate");
-    let before = stage.leftovers();
+/// Writes down a network; returns the folders that it is in, and that its addresses are kept in.
+fn network(stage: &Stage, subnet: &str) -> [std::path::PathBuf; 2] {
     let (conf, data) = (stage.folder.join("net.d"), stage.folder.join("ipam"));
     fs::create_dir(&conf).unwrap();
     let list = serde_json::json!({ "cniVersion": "0.4.0", "name": "operate", "plugins": [{
-        "type": "ptp", "ipam": { "type": "host-local", "subnet": "10.231.77.0/24", "dataDir": data },
+        "type": "ptp", "ipam": { "type": "host-local", "subnet": subnet, "dataDir": data },
     }]});
     fs::write(conf.join("10-operate.conflist"), list.to_string()).unwrap();
+    [conf, data]
+}
+
+/// Counts the addresses that are given.
+fn reserved(data: &Path) -> usize {
+    let files = fs::read_dir(data.join("operate")).unwrap().flatten();
+    files.filter(|entry| entry.file_name().to_string_lossy().starts_with("10.")).count()
+}
+
+fn netns(namespace: &str, id: &str) -> std::path::PathBuf {
+    Path::new("/run/netns").join(format!("ctrsh-{namespace}--{id}"))
+}
+
+fn networks_apart(env: &Env) {
+    let stage = Stage::new(env, "operate");
+    let [conf, data] = network(&stage, "10.231.78.0/24");
+    let options = || CreateOptions {
+        network: Some(NetworkOptions { conf_dir: Some(conf.clone()), bin_dir: None, name: None }),
+        ..command(&["sleep", "600"])
+    };
+    // Joined by one dash, both would be the same.
+    let namespace = format!("{}-b", stage.namespace);
+    let place = super::stage::place(&env.socket().to_string_lossy(), &namespace);
+    let config = ctrsh::registry::Config::default();
+    let other = super::stage::context_at(env, place, &stage.folder, ctrsh::grant::Allow::all(), config);
+    env.ctr(&["namespaces", "create", namespace.as_str()]).ok();
+    stage.value(&format!("copy(\"containerd:{IMAGE}\", \"containerd:[{namespace}]{IMAGE}\"); 1"));
+    let run = |ctx: &ctrsh::ops::Context, id: &str| {
+        let options = RunOptions { id: Some(id.to_owned()), create: options(), detach: true, ..RunOptions::default() };
+        stage.run_in(ctx, Run::new(IMAGE, options)).unwrap();
+        addresses(&env.block_on(get(ctx, id)).unwrap()).remove(0)
+    };
+    let (first, second) = (run(&stage.ctx, "b-c"), run(&other, "c"));
+    assert_ne!(first, second);
+    assert_eq!(reserved(&data), 2);
+    for (namespace, id) in [(&stage.namespace, "b-c"), (&namespace, "c")] {
+        assert!(netns(namespace, id).exists(), "{id} of {namespace}");
+    }
+    stage.run_in(&other, Delete::new("c", true, false)).unwrap();
+    assert_eq!((reserved(&data), netns(&namespace, "c").exists()), (1, false));
+    assert!(exec(&stage, "b-c", "ip -4 addr").contains(&first));
+    stage.run(Delete::new("b-c", true, false)).unwrap();
+    assert_eq!((reserved(&data), netns(&stage.namespace, "b-c").exists()), (0, false));
+    // What a record of before names is what goes.
+    stage.run(Create::new("old", IMAGE, options())).unwrap();
+    let name = format!("ctrsh-{}-old", stage.namespace);
+    env.block_on(async {
+        let container = get(&stage.ctx, "old").await.unwrap();
+        let mut network = container.extensions["ctrsh.network"].clone();
+        let mut kept: Value = serde_json::from_slice(&network.value).unwrap();
+        kept["netns"] = Path::new("/run/netns").join(&name).display().to_string().into();
+        kept["id"] = format!("{}-old", stage.namespace).into();
+        network.value = kept.to_string().into();
+        let client = stage.ctx.client().await.unwrap();
+        client.containers().set_extension("old", "ctrsh.network", &network).await.unwrap();
+    });
+    let added = std::process::Command::new("ip").args(["netns", "add", &name]).status().unwrap();
+    assert!(added.success());
+    stage.run(Delete::new("old", true, false)).unwrap();
+    assert!(!Path::new("/run/netns").join(&name).exists());
+}
+
+fn cni(env: &Env) {
+    let stage = Stage::new(env, "operate");
+    let before = stage.leftovers();
+    let [conf, data] = network(&stage, "10.231.77.0/24");
     let options = |bin: &str| CreateOptions {
         network: Some(NetworkOptions { conf_dir: Some(conf.clone()), bin_dir: Some(bin.into()), name: None }),
         ..command(&["sleep", "600"])
     };
     let id = start(&stage, options("/usr/lib/cni"));
-    let netns = Path::new("/run/netns").join(format!("ctrsh-{}-{id}", stage.namespace));
+    let netns = netns(&stage.namespace, &id);
     let given = || addresses(&env.block_on(get(&stage.ctx, &id)).unwrap());
-    let reserved = || {
-        fs::read_dir(data.join("operate"))
-            .unwrap()
-            .flatten()
-            .filter(|e| e.file_name().to_string_lossy().starts_with("10."))
-            .count()
-    };
+    let reserved = || reserved(&data);
     let first = given();
     assert!(first.len() == 1 && first[0].starts_with("10.231.77."), "{first:?}");
     let seen = exec(
