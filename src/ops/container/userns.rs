@@ -108,7 +108,7 @@ pub(super) async fn remapped(
         shift(&mounts, &temp_dir, &mut Shift { maps, cancel: &cancel, done: HashSet::new() })
     });
     // A thread is not ended by dropping what waits for it: the snapshot is unmounted before it is taken back.
-    let step = async { shifting.await.unwrap_or(Err(Error::Cancelled)) };
+    let step = async { shifting.await? };
     undo.step(format!("the files of snapshot {key}"), step, async {}).await??;
     match snapshots.commit(&name, &key, &Labels::new()).await {
         // Another one made it meanwhile; this one is taken back.

@@ -121,7 +121,7 @@ impl Operation for CopyFiles {
         let copying = tokio::task::spawn_blocking(move || work.run(cancel, shown));
         // A thread is not ended by dropping what waits for it: it hears the token, and is waited for.
         let mut undo = Undo::new(ctx.debts());
-        let step = async move { copying.await.unwrap_or(Err(Error::Cancelled)) };
+        let step = async move { copying.await? };
         let tally = undo.step(format!("a copy of files of {}", self.id), step, async {}).await??;
         undo.forget();
         meter.done("copied");

@@ -32,7 +32,7 @@ pub(super) async fn open(ctx: &Context, container: &Container, task: Option<&Tas
         Some(pid) => of_process(&id, pid, &mounts),
         None => of_snapshot(&mounts, &folder),
     });
-    opening.await.unwrap_or(Err(Error::Cancelled))
+    opening.await?
 }
 
 fn of_process(id: &str, pid: u32, mounts: &[Mount]) -> Result<OwnedFd> {
