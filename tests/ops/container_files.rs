@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ctrsh::grant::{Access, Allow};
 use ctrsh::kind::{Failure, Kind as Failed};
@@ -34,6 +35,8 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::container_files::mistakes are named and leave nothing", env, mistakes),
         trial("ops::container_files::another PID namespace is not taken for the daemon's", env, elsewhere),
         trial("ops::container_files::Ctrl-C ends it", env, cancelled),
+        trial("ops::container_files::Ctrl-C ends the wait for what the kernel has to say", env, waiting),
+        trial("ops::container_files::a file that grows is copied as it was found", env, growing),
     ]
 }
 
@@ -322,6 +325,18 @@ fn elsewhere(env: &Env) {
     assert!(!stage.folder.join("out").exists());
 }
 
+/// Returns the stage's context with somebody who is told of what goes on.
+fn told(stage: &Stage, progress: Arc<dyn Progress>, cancel: CancellationToken) -> ctrsh::ops::Context {
+    let shared = Shared {
+        registry: Client::new(Config::default()),
+        progress,
+        confirm: Arc::new(Unasked),
+        audit: None,
+        settings: stage.ctx.settings().clone(),
+    };
+    stage.ctx.with_shared(Arc::new(shared)).with_cancel(cancel)
+}
+
 fn cancelled(env: &Env) {
     let stage = Stage::new(env, "files");
     let [running, _] = containers(&stage, &stage.snapshotter);
@@ -330,18 +345,78 @@ fn cancelled(env: &Env) {
     let mut big = fs::File::create(work.join("big")).unwrap();
     std::io::copy(&mut std::io::Read::take(std::io::repeat(7), 300 << 20), &mut big).unwrap();
     let cancel = CancellationToken::new();
-    let shared = Shared {
-        registry: Client::new(Config::default()),
-        progress: Arc::new(Press(cancel.clone())),
-        confirm: Arc::new(Unasked),
-        audit: None,
-        settings: stage.ctx.settings().clone(),
-    };
-    let ctx = stage.ctx.with_shared(Arc::new(shared)).with_cancel(cancel);
+    let ctx = told(&stage, Arc::new(Press(cancel.clone())), cancel);
     let copy = CopyFiles::new(&running, Direction::In, "/tmp/big", "big", CopyFilesOptions::default());
     assert_eq!(stage.run_in(&ctx, copy).unwrap_err().kind(), Failed::Cancelled);
     let listed = stage.value(&format!("container(\"{running}\").exec([\"ls\", \"-a\", \"/tmp\"]).stdout"));
     assert_eq!(listed, ".\n..\n");
+}
+
+fn waiting(env: &Env) {
+    let stage = Stage::new(env, "files");
+    let [running, _] = containers(&stage, &stage.snapshotter);
+    let work = stage.folder.join("work");
+    fs::create_dir_all(&work).unwrap();
+    let cancel = CancellationToken::new();
+    let ctx = stage.ctx.with_cancel(cancel.clone());
+    // It has no end: the kernel goes on telling.
+    let copy = CopyFiles::new(&running, Direction::Out, "/proc/kmsg", "kmsg", CopyFilesOptions::default());
+    let began = Instant::now();
+    let (copied, ()) = env.block_on(async {
+        let press = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            cancel.cancel();
+        };
+        tokio::join!(ctrsh::ops::execute(&ctx, copy), press)
+    });
+    assert_eq!(copied.unwrap_err().kind(), Failed::Cancelled);
+    assert!(began.elapsed() < crate::harness::PROMPT, "{:?}", began.elapsed());
+    assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+}
+
+fn growing(env: &Env) {
+    let stage = Stage::new(env, "files");
+    let [_, still] = containers(&stage, &stage.snapshotter);
+    let work = stage.folder.join("work");
+    fs::create_dir_all(work.join("in")).unwrap();
+    fs::write(work.join("in/log"), "begun").unwrap();
+    let (grown, end) = (work.join("in/log"), 64 << 20);
+    let ctx = told(&stage, Arc::new(Grow(grown.clone(), end)), CancellationToken::new());
+    let copy = CopyFiles::new(&still, Direction::In, "/tmp/log", "in/log", CopyFilesOptions::default());
+    let copied = stage.run_in(&ctx, copy).unwrap();
+    let length = fs::metadata(&grown).unwrap().len();
+    assert!(length < end, "{length}");
+    assert_eq!(copied.bytes, 5);
+    let version = CopyFiles::new(&still, Direction::In, "/tmp/version", "/proc/version", CopyFilesOptions::default());
+    assert_eq!(stage.run(version).unwrap().bytes, fs::read("/proc/version").unwrap().len() as u64);
+}
+
+/// Lets a file grow whenever something was copied, up to some length.
+struct Grow(PathBuf, u64);
+
+impl Progress for Grow {
+    fn meter(&self, _label: &str, _total: Option<u64>) -> Arc<dyn Meter> {
+        Arc::new(Self(self.0.clone(), self.1))
+    }
+
+    fn note(&self, _level: Level, _text: &str) {}
+
+    fn planned(&self, _operation: &str, _subject: &str, _steps: &[Step]) {}
+}
+
+impl Meter for Grow {
+    fn advance(&self, _bytes: u64) {
+        let mut file = fs::OpenOptions::new().append(true).open(&self.0).unwrap();
+        if file.metadata().unwrap().len() < self.1 {
+            std::io::Write::write_all(&mut file, &vec![7; 1 << 20]).unwrap();
+        }
+    }
+
+    fn rewind(&self, _bytes: u64) {}
+
+    fn phase(&self, _phase: &'static str) {}
+
+    fn done(&self, _outcome: &'static str) {}
 }
 
 /// Presses Ctrl-C at the first bytes of a copy.

@@ -1,5 +1,6 @@
 //! `cp`: copies files and folders from a container and into one, whether it runs or not.
 
+mod item;
 mod root;
 mod side;
 mod tree;
@@ -11,8 +12,9 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use rustix::fs::{Gid, Uid, fstat};
 
+use self::item::Item;
 use self::side::Side;
-use self::tree::{Copying, Item, Rules};
+use self::tree::{Copying, Rules};
 use super::{Snapshot, snapshot};
 use crate::grant::Access;
 use crate::ops::file::resolve;
