@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ctrsh::grant::{Access, Allow};
@@ -13,7 +13,7 @@ use ctrsh::ops::Shared;
 use ctrsh::ops::container::{CopyFiles, CopyFilesOptions, Direction};
 use ctrsh::ops::plan::Step;
 use ctrsh::ops::policy::Unasked;
-use ctrsh::ops::progress::{Level, Meter, Progress};
+use ctrsh::ops::progress::{Level, Meter, Progress, Silent};
 use ctrsh::registry::{Client, Config};
 use libtest_mimic::Trial;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, getxattr, mknodat, setxattr};
@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::stage::{IMAGE, Stage};
+use crate::harness::disk::Disk;
 use crate::harness::output::Output;
 use crate::harness::{Env, trial};
 
@@ -37,6 +38,8 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::container_files::Ctrl-C ends it", env, cancelled),
         trial("ops::container_files::Ctrl-C ends the wait for what the kernel has to say", env, waiting),
         trial("ops::container_files::a file that grows is copied as it was found", env, growing),
+        trial("ops::container_files::attributes that the target cannot have are told of", env, bare),
+        trial("ops::container_files::what stands on a view is entered", env, views),
     ]
 }
 
@@ -389,6 +392,55 @@ fn growing(env: &Env) {
     assert_eq!(copied.bytes, 5);
     let version = CopyFiles::new(&still, Direction::In, "/tmp/version", "/proc/version", CopyFilesOptions::default());
     assert_eq!(stage.run(version).unwrap().bytes, fs::read("/proc/version").unwrap().len() as u64);
+}
+
+fn bare(env: &Env) {
+    let stage = Stage::new(env, "files");
+    let [running, _] = containers(&stage, &stage.snapshotter);
+    let work = stage.folder.join("work");
+    fs::create_dir_all(work.join("in/sub")).unwrap();
+    for name in ["in/noted", "in/sub/noted"] {
+        fs::write(work.join(name), "noted").unwrap();
+        setxattr(work.join(name), "user.note", b"a note", XattrFlags::empty()).unwrap();
+    }
+    let notes = Arc::new(Notes::default());
+    let ctx = told(&stage, notes.clone(), CancellationToken::new());
+    let archive = CopyFilesOptions { archive: true, ..CopyFilesOptions::default() };
+    stage.run_in(&ctx, CopyFiles::new(&running, Direction::In, "/tmp/in", "in", archive)).unwrap();
+    assert_eq!(*notes.0.lock().unwrap(), Vec::<String>::new());
+    let _mounted = Disk::bare(&work.join("bare"));
+    let copied = stage.run_in(&ctx, CopyFiles::new(&running, Direction::Out, "/tmp/in", "bare/out", archive)).unwrap();
+    assert_eq!((copied.files, fs::read_to_string(work.join("bare/out/sub/noted")).unwrap()), (4, "noted".into()));
+    let said = notes.0.lock().unwrap().clone();
+    assert!(said.len() == 1 && said[0].contains("2 files") && said[0].contains("attributes"), "{said:?}");
+}
+
+fn views(env: &Env) {
+    super::operate::open_to_users(env);
+    let stage = Stage::new(env, "files");
+    fs::create_dir_all(stage.folder.join("work")).unwrap();
+    // With both, ctr starts it on a view, which has no upper folder.
+    let maps = ["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536", "--read-only"];
+    let run = ["run", "-d", "--null-io", "--snapshotter", &stage.snapshotter];
+    stage.ctr(&[run.as_slice(), &maps, &[IMAGE, "view", "sleep", "600"]].concat());
+    stage.value("cp(\"view:/etc/passwd\", \"passwd\")");
+    assert!(fs::read_to_string(stage.folder.join("work/passwd")).unwrap().contains("app:x:1000"));
+}
+
+/// Keeps what is said.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Progress for Notes {
+    fn meter(&self, _label: &str, _total: Option<u64>) -> Arc<dyn Meter> {
+        Arc::new(Silent)
+    }
+
+    fn note(&self, _level: Level, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+
+    fn planned(&self, _operation: &str, _subject: &str, _steps: &[Step]) {}
 }
 
 /// Lets a file grow whenever something was copied, up to some length.

@@ -131,6 +131,13 @@ impl Operation for CopyFiles {
             let text = format!("{}: {} sockets, devices or views of the kernel were left out", self.id, tally.left_out);
             ctx.note(Level::Info, &text);
         }
+        if tally.bare > 0 {
+            let text = format!(
+                "{}: {} files lost attributes, such as capabilities: the file system of the target takes none",
+                self.id, tally.bare
+            );
+            ctx.note(Level::Warn, &text);
+        }
         Ok(tally)
     }
 }

@@ -3,6 +3,7 @@
 //! Everything is opened relative to its folder and never through a link, so that neither a tree that changes meanwhile nor
 //! one that was made to mislead can lead elsewhere.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -60,6 +61,8 @@ pub struct Tally {
     pub bytes: u64,
     /// How many things that are not copied: sockets, devices unless all is kept, and what shows the kernel's state.
     pub left_out: u64,
+    /// How many files and folders have attributes that the target's file system does not take.
+    pub bare: u64,
 }
 
 /// A copy under way.
@@ -74,6 +77,7 @@ pub(super) struct Copying {
     /// The copy of each file that has several names, from the folder of the place.
     links: HashMap<(u64, u64), PathBuf>,
     tally: Tally,
+    bare: Cell<u64>,
     source: String,
 }
 
@@ -88,7 +92,7 @@ impl Copying {
     ) -> Self {
         let as_root = rustix::process::geteuid().is_root();
         let (links, tally) = (HashMap::new(), Tally::default());
-        Self { rules, as_root, cancel, meter, place, of_view: false, links, tally, source }
+        Self { rules, as_root, cancel, meter, place, of_view: false, links, tally, bare: Cell::new(0), source }
     }
 
     /// Copies all of it.
@@ -101,7 +105,7 @@ impl Copying {
             (None, Item::Folder(from, _)) => self.content(&from, &folder, top, 1)?,
             (None, _) => return Err(self.unwritten(top, Errno::ISDIR.into())),
         }
-        Ok(self.tally)
+        Ok(Tally { bare: self.bare.get(), ..self.tally })
     }
 
     fn unread(&self, path: &Path, error: io::Error) -> Error {
@@ -353,9 +357,25 @@ impl Copying {
         // After the owner, whose change takes some bits away.
         fchmod(&copy, Mode::from_raw_mode(self.mode(stat)))?;
         if let Some(from) = from.filter(|_| self.rules.archive) {
-            attributes(from, copy.as_fd())?;
+            self.attributes(from, copy.as_fd())?;
         }
         Ok(futimens(&copy, &times(stat))?)
+    }
+
+    /// Copies the attributes that are a file's own, such as its capabilities; those that a security module gives are not.
+    fn attributes(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+        for (name, value) in layout::xattrs(from)? {
+            match fsetxattr(to, &name, &value, XattrFlags::empty()) {
+                Ok(()) => {}
+                // The file is whole without them, and no other one would do better there.
+                Err(Errno::OPNOTSUPP) => {
+                    self.bare.set(self.bare.get() + 1);
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -422,14 +442,6 @@ fn names(folder: &OwnedFd) -> io::Result<Vec<CString>> {
     }
     names.sort_unstable();
     Ok(names)
-}
-
-/// Copies the attributes that are a file's own, such as its capabilities; those that a security module gives are not.
-fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    for (name, value) in layout::xattrs(from)? {
-        fsetxattr(to, &name, &value, XattrFlags::empty())?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
