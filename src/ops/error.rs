@@ -155,6 +155,9 @@ pub enum Error {
     /// Several things failed, each for its own reason.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Several(Vec<Self>),
+    /// A part of this program ended before it was through: a bug of it.
+    #[error("a part of ctrsh broke: {0}")]
+    Broken(String),
     /// The user stopped it.
     #[error("cancelled")]
     Cancelled,
@@ -243,6 +246,7 @@ impl Failure for Error {
             Self::Timeout { .. } => Kind::Timeout,
             Self::Missed { .. } => Kind::Unavailable,
             Self::Lacking { .. } => Kind::Usage,
+            Self::Broken(_) => Kind::Internal,
             Self::File { source, .. } => Kind::of_io(source).unwrap_or(Kind::Internal),
         }
     }
@@ -263,6 +267,7 @@ impl Failure for Error {
             Self::Unsupported { cure, .. } | Self::Lacking { cure, .. } => Some(cure.clone()),
             Self::Missed { .. } => Some("look whether it is so by now, and wait again if not".into()),
             Self::Several(failures) => failures.iter().find_map(Self::hint),
+            Self::Broken(_) => Some("this is a bug of ctrsh: please report it, with what was run".into()),
             Self::Incomplete { .. } => Some("pull it again for the platforms that are needed".into()),
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("run it as a user who may, most often root".into())
@@ -297,6 +302,13 @@ impl Failure for Error {
     }
 }
 
+impl From<tokio::task::JoinError> for Error {
+    /// A task that was not let end was given up with all else; only a bug ends one otherwise.
+    fn from(error: tokio::task::JoinError) -> Self {
+        if error.is_cancelled() { Self::Cancelled } else { Self::Broken(error.to_string()) }
+    }
+}
+
 impl From<BoxFailure> for Error {
     fn from(failure: BoxFailure) -> Self {
         if failure.kind() == Kind::Cancelled { Self::Cancelled } else { Self::Endpoint(failure) }
@@ -324,5 +336,23 @@ impl From<oci::Error> for Error {
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         BoxFailure::from(refused).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_bug_and_nothing_that_the_user_did() {
+        let panics = tokio::task::spawn_blocking(|| -> Result<()> { panic!("what broke") });
+        let broken: Result<()> = async { panics.await? }.await;
+        let broken = broken.unwrap_err();
+        assert_eq!(broken.kind(), Kind::Internal);
+        assert!(broken.to_string().contains("what broke"), "{broken}");
+        let waits = tokio::spawn(std::future::pending::<Result<()>>());
+        waits.abort();
+        let given_up: Result<()> = async { waits.await? }.await;
+        assert_eq!(given_up.unwrap_err().kind(), Kind::Cancelled);
     }
 }

@@ -9,7 +9,7 @@ use crate::containerd::leases::Lease;
 use crate::containerd::{Client, Labels};
 use crate::kind::Failure;
 use crate::ops::undo::Undo;
-use crate::ops::{Context, Error, Result};
+use crate::ops::{Context, Result};
 
 mod create;
 mod delete;
@@ -126,7 +126,7 @@ pub async fn make_as(client: &Client, undo: &mut Undo, terms: &Terms) -> Result<
         let _ = made.send(());
         Result::Ok(lease)
     });
-    making.await.map_err(|_| Error::Cancelled)?
+    making.await?
 }
 
 /// Deletes a lease, with what only it kept; one that is gone already is none to delete.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::ops::{Error, Result};
+use crate::ops::Result;
 
 /// How long settling may take before the rest is left to leases' expiry.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -130,7 +130,7 @@ impl Undo {
     /// answer tells whether what it names was made by it or was there before.
     ///
     /// # Errors
-    /// The outer one when the program is about to end, the inner one what the step failed with.
+    /// The outer one when the program is about to end or the step has a bug, the inner one what it failed with.
     pub async fn step<T: Send + 'static, E: Send + 'static>(
         &mut self,
         what: impl Into<String>,
@@ -150,7 +150,7 @@ impl Undo {
             }
             result
         });
-        doing.await.map_err(|_| Error::Cancelled)
+        Ok(doing.await?)
     }
 
     /// Keeps what was made.
@@ -210,6 +210,15 @@ mod tests {
             debts.settle().await;
             assert_eq!(*back.lock().unwrap(), taken_back);
         }
+    }
+
+    #[tokio::test]
+    async fn a_step_that_panics_was_not_cancelled() {
+        use crate::kind::{Failure, Kind};
+        let mut undo = Undo::new(&Debts::default());
+        let step = async { if true { panic!("it broke") } else { Ok::<(), ()>(()) } };
+        let error = undo.step("it", step, async {}).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Internal, "{error}");
     }
 
     #[tokio::test]

@@ -22,6 +22,13 @@ impl Disk {
         Self(path.to_owned())
     }
 
+    /// Mounts one that knows no attributes of files.
+    pub fn bare(path: &Path) -> Self {
+        std::fs::create_dir_all(path).unwrap();
+        run("mount", &[&"-t", &"ramfs", &"ramfs", &path]);
+        Self(path.to_owned())
+    }
+
     /// Gives it another size; what is there stays.
     pub fn resize(&self, size: usize) {
         run("mount", &[&"-o", &format!("remount,size={size}"), &self.0]);

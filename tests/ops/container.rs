@@ -6,11 +6,13 @@ use ctrsh::containerd::io::LogTarget;
 use ctrsh::grant::{Access, Allow};
 use ctrsh::kind::{Failure, Kind as Failed};
 use ctrsh::oci::spec::{ConsoleSize, SpecOptions};
+use ctrsh::ops::Operation;
 use ctrsh::ops::container::{
-    Create, CreateOptions, Delete, Exec, ExecOptions, Follow, Kill, Label, Restart, Run, RunOptions, Start,
-    StartOptions, Stop, logs, wait,
+    Create, CreateOptions, Delete, Exec, ExecDetached, ExecOptions, Follow, Kill, Label, Restart, Run, RunOptions,
+    Start, StartOptions, Stop, logs, status, wait,
 };
 use libtest_mimic::Trial;
+use tokio_util::sync::CancellationToken;
 
 use super::stage::{IMAGE, Stage};
 use crate::harness::leftovers::{open_descriptors, threads};
@@ -20,6 +22,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
         trial("ops::container::ctr sees each step of a life", env, life),
         trial("ops::container::exec captures code, output and input", env, exec),
+        trial("ops::container::an exec that is given up half way is taken back, and nobody else's", env, exec_given_up),
         trial("ops::container::exit codes are exact however soon a process ends", env, exit_codes),
         trial("ops::container::a start without pivot_root is for that once", env, no_pivot),
         trial("ops::container::stop kills what ignores its signal", env, stop),
@@ -124,6 +127,69 @@ fn exec(env: &Env) {
     assert!(error.to_string().contains("/no/such/program"), "{error}");
     assert_eq!(stage.leftovers().1, 0, "FIFO folders are left");
     stage.run(Delete::new(&id, true, false)).unwrap();
+}
+
+/// A shim that does not answer until this is dropped.
+struct Stopped(String);
+
+impl Stopped {
+    /// Stops the shim of a container, which is the parent of its first process.
+    async fn of(stage: &Stage, id: &str) -> Self {
+        let pid = status(&stage.ctx, id).await.unwrap().unwrap().pid;
+        let of_it = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let shim = of_it.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
+        let stopped = Self(shim);
+        stopped.signal("STOP");
+        stopped
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(std::process::Command::new("kill").args(["-s", signal, &self.0]).status().unwrap().success());
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.signal("CONT");
+    }
+}
+
+fn exec_given_up(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let id = env.fresh("tasks");
+    stage.run(Create::new(&id, IMAGE, command(&["sleep", "1000"]))).unwrap();
+    stage.run(Start::new(&id, StartOptions::default())).unwrap();
+    let named = || ExecOptions { exec_id: Some("job".into()), ..ExecOptions::default() };
+    env.block_on(async {
+        let mut given_up = Exec::new(&id, words(&["sleep", "1000"]), named());
+        given_up.plan(&stage.ctx).await.unwrap();
+        let shim = Stopped::of(&stage, &id).await;
+        let cut_off = tokio::time::timeout(Duration::from_millis(500), given_up.apply(&stage.ctx)).await;
+        assert!(cut_off.is_err(), "it ended by itself");
+        let (settled, ()) = tokio::join!(stage.ctx.settle(), async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(shim);
+        });
+        settled
+    });
+    // The daemon refuses a name that is taken.
+    let again = stage.run(Exec::new(&id, words(&["echo", "free"]), named())).unwrap();
+    assert_eq!(again.output.stdout.text(), "free\n");
+    // What somebody else has under the name that was given is not taken back, whatever went wrong.
+    stage.run(ExecDetached::new(&id, words(&["sleep", "1000"]), named())).unwrap();
+    let cancel = CancellationToken::new();
+    let ctx = stage.ctx.with_cancel(cancel.clone());
+    env.block_on(async {
+        let mut cancelled = Exec::new(&id, words(&["true"]), named());
+        cancelled.plan(&ctx).await.unwrap();
+        cancel.cancel();
+        cancelled.apply(&ctx).await.unwrap_err();
+        stage.ctx.settle().await;
+        let listed = ctrsh::ops::task::ps(&stage.ctx, &id).await.unwrap();
+        assert!(listed.iter().any(|pid| pid.exec_id.as_deref() == Some("job")), "{listed:?}");
+    });
+    stage.run(Delete::new(&id, true, false)).unwrap();
+    assert_eq!(stage.leftovers().1, 0);
 }
 
 fn exit_codes(env: &Env) {

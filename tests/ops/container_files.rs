@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use ctrsh::grant::{Access, Allow};
 use ctrsh::kind::{Failure, Kind as Failed};
@@ -12,7 +13,7 @@ use ctrsh::ops::Shared;
 use ctrsh::ops::container::{CopyFiles, CopyFilesOptions, Direction};
 use ctrsh::ops::plan::Step;
 use ctrsh::ops::policy::Unasked;
-use ctrsh::ops::progress::{Level, Meter, Progress};
+use ctrsh::ops::progress::{Level, Meter, Progress, Silent};
 use ctrsh::registry::{Client, Config};
 use libtest_mimic::Trial;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, getxattr, mknodat, setxattr};
@@ -21,6 +22,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::stage::{IMAGE, Stage};
+use crate::harness::disk::Disk;
 use crate::harness::output::Output;
 use crate::harness::{Env, trial};
 
@@ -34,6 +36,10 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::container_files::mistakes are named and leave nothing", env, mistakes),
         trial("ops::container_files::another PID namespace is not taken for the daemon's", env, elsewhere),
         trial("ops::container_files::Ctrl-C ends it", env, cancelled),
+        trial("ops::container_files::Ctrl-C ends the wait for what the kernel has to say", env, waiting),
+        trial("ops::container_files::a file that grows is copied as it was found", env, growing),
+        trial("ops::container_files::attributes that the target cannot have are told of", env, bare),
+        trial("ops::container_files::what stands on a view is entered", env, views),
     ]
 }
 
@@ -322,6 +328,18 @@ fn elsewhere(env: &Env) {
     assert!(!stage.folder.join("out").exists());
 }
 
+/// Returns the stage's context with somebody who is told of what goes on.
+fn told(stage: &Stage, progress: Arc<dyn Progress>, cancel: CancellationToken) -> ctrsh::ops::Context {
+    let shared = Shared {
+        registry: Client::new(Config::default()),
+        progress,
+        confirm: Arc::new(Unasked),
+        audit: None,
+        settings: stage.ctx.settings().clone(),
+    };
+    stage.ctx.with_shared(Arc::new(shared)).with_cancel(cancel)
+}
+
 fn cancelled(env: &Env) {
     let stage = Stage::new(env, "files");
     let [running, _] = containers(&stage, &stage.snapshotter);
@@ -330,18 +348,127 @@ fn cancelled(env: &Env) {
     let mut big = fs::File::create(work.join("big")).unwrap();
     std::io::copy(&mut std::io::Read::take(std::io::repeat(7), 300 << 20), &mut big).unwrap();
     let cancel = CancellationToken::new();
-    let shared = Shared {
-        registry: Client::new(Config::default()),
-        progress: Arc::new(Press(cancel.clone())),
-        confirm: Arc::new(Unasked),
-        audit: None,
-        settings: stage.ctx.settings().clone(),
-    };
-    let ctx = stage.ctx.with_shared(Arc::new(shared)).with_cancel(cancel);
+    let ctx = told(&stage, Arc::new(Press(cancel.clone())), cancel);
     let copy = CopyFiles::new(&running, Direction::In, "/tmp/big", "big", CopyFilesOptions::default());
     assert_eq!(stage.run_in(&ctx, copy).unwrap_err().kind(), Failed::Cancelled);
     let listed = stage.value(&format!("container(\"{running}\").exec([\"ls\", \"-a\", \"/tmp\"]).stdout"));
     assert_eq!(listed, ".\n..\n");
+}
+
+fn waiting(env: &Env) {
+    let stage = Stage::new(env, "files");
+    let [running, _] = containers(&stage, &stage.snapshotter);
+    let work = stage.folder.join("work");
+    fs::create_dir_all(&work).unwrap();
+    let cancel = CancellationToken::new();
+    let ctx = stage.ctx.with_cancel(cancel.clone());
+    // It has no end: the kernel goes on telling.
+    let copy = CopyFiles::new(&running, Direction::Out, "/proc/kmsg", "kmsg", CopyFilesOptions::default());
+    let began = Instant::now();
+    let (copied, ()) = env.block_on(async {
+        let press = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            cancel.cancel();
+        };
+        tokio::join!(ctrsh::ops::execute(&ctx, copy), press)
+    });
+    assert_eq!(copied.unwrap_err().kind(), Failed::Cancelled);
+    assert!(began.elapsed() < crate::harness::PROMPT, "{:?}", began.elapsed());
+    assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+}
+
+fn growing(env: &Env) {
+    let stage = Stage::new(env, "files");
+    let [_, still] = containers(&stage, &stage.snapshotter);
+    let work = stage.folder.join("work");
+    fs::create_dir_all(work.join("in")).unwrap();
+    fs::write(work.join("in/log"), "begun").unwrap();
+    let (grown, end) = (work.join("in/log"), 64 << 20);
+    let ctx = told(&stage, Arc::new(Grow(grown.clone(), end)), CancellationToken::new());
+    let copy = CopyFiles::new(&still, Direction::In, "/tmp/log", "in/log", CopyFilesOptions::default());
+    let copied = stage.run_in(&ctx, copy).unwrap();
+    let length = fs::metadata(&grown).unwrap().len();
+    assert!(length < end, "{length}");
+    assert_eq!(copied.bytes, 5);
+    let version = CopyFiles::new(&still, Direction::In, "/tmp/version", "/proc/version", CopyFilesOptions::default());
+    assert_eq!(stage.run(version).unwrap().bytes, fs::read("/proc/version").unwrap().len() as u64);
+}
+
+fn bare(env: &Env) {
+    let stage = Stage::new(env, "files");
+    let [running, _] = containers(&stage, &stage.snapshotter);
+    let work = stage.folder.join("work");
+    fs::create_dir_all(work.join("in/sub")).unwrap();
+    for name in ["in/noted", "in/sub/noted"] {
+        fs::write(work.join(name), "noted").unwrap();
+        setxattr(work.join(name), "user.note", b"a note", XattrFlags::empty()).unwrap();
+    }
+    let notes = Arc::new(Notes::default());
+    let ctx = told(&stage, notes.clone(), CancellationToken::new());
+    let archive = CopyFilesOptions { archive: true, ..CopyFilesOptions::default() };
+    stage.run_in(&ctx, CopyFiles::new(&running, Direction::In, "/tmp/in", "in", archive)).unwrap();
+    assert_eq!(*notes.0.lock().unwrap(), Vec::<String>::new());
+    let _mounted = Disk::bare(&work.join("bare"));
+    let copied = stage.run_in(&ctx, CopyFiles::new(&running, Direction::Out, "/tmp/in", "bare/out", archive)).unwrap();
+    assert_eq!((copied.files, fs::read_to_string(work.join("bare/out/sub/noted")).unwrap()), (4, "noted".into()));
+    let said = notes.0.lock().unwrap().clone();
+    assert!(said.len() == 1 && said[0].contains("2 files") && said[0].contains("attributes"), "{said:?}");
+}
+
+fn views(env: &Env) {
+    super::operate::open_to_users(env);
+    let stage = Stage::new(env, "files");
+    fs::create_dir_all(stage.folder.join("work")).unwrap();
+    // With both, ctr starts it on a view, which has no upper folder.
+    let maps = ["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536", "--read-only"];
+    let run = ["run", "-d", "--null-io", "--snapshotter", &stage.snapshotter];
+    stage.ctr(&[run.as_slice(), &maps, &[IMAGE, "view", "sleep", "600"]].concat());
+    stage.value("cp(\"view:/etc/passwd\", \"passwd\")");
+    assert!(fs::read_to_string(stage.folder.join("work/passwd")).unwrap().contains("app:x:1000"));
+}
+
+/// Keeps what is said.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Progress for Notes {
+    fn meter(&self, _label: &str, _total: Option<u64>) -> Arc<dyn Meter> {
+        Arc::new(Silent)
+    }
+
+    fn note(&self, _level: Level, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+
+    fn planned(&self, _operation: &str, _subject: &str, _steps: &[Step]) {}
+}
+
+/// Lets a file grow whenever something was copied, up to some length.
+struct Grow(PathBuf, u64);
+
+impl Progress for Grow {
+    fn meter(&self, _label: &str, _total: Option<u64>) -> Arc<dyn Meter> {
+        Arc::new(Self(self.0.clone(), self.1))
+    }
+
+    fn note(&self, _level: Level, _text: &str) {}
+
+    fn planned(&self, _operation: &str, _subject: &str, _steps: &[Step]) {}
+}
+
+impl Meter for Grow {
+    fn advance(&self, _bytes: u64) {
+        let mut file = fs::OpenOptions::new().append(true).open(&self.0).unwrap();
+        if file.metadata().unwrap().len() < self.1 {
+            std::io::Write::write_all(&mut file, &vec![7; 1 << 20]).unwrap();
+        }
+    }
+
+    fn rewind(&self, _bytes: u64) {}
+
+    fn phase(&self, _phase: &'static str) {}
+
+    fn done(&self, _outcome: &'static str) {}
 }
 
 /// Presses Ctrl-C at the first bytes of a copy.

@@ -1,7 +1,7 @@
 //! Containers as an operator needs them: limits that change, networks, devices by name, terminals that are left and found again.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use ctrsh::ops::container::{
 use ctrsh::ops::execute;
 use ctrsh::ops::task::{Checkpoint, metrics};
 use libtest_mimic::Trial;
+use rustix::fs::{XattrFlags, getxattr, setxattr};
 use serde_json::Value;
 
 use super::stage::{IMAGE, Stage};
@@ -25,9 +26,11 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
         trial("ops::operate::more of ctr's flags give ctr's spec", env, specs),
         trial("ops::operate::a user namespace has its own root, and the files are its own", env, user_namespace),
+        trial("ops::operate::files of several names are shifted once, and keep capabilities", env, shifted_files),
         trial("ops::operate::devices by name bring what their file says", env, cdi),
         trial("ops::operate::limits change while it runs, or not at all", env, update),
         trial("ops::operate::a CNI network lives as long as its container", env, cni),
+        trial("ops::operate::networks of names that look alike are apart", env, networks_apart),
         trial("ops::operate::a detached exec is waited for, killed and deleted", env, detached_exec),
         trial("ops::operate::a failed checkpoint says why and leaves it running", env, checkpoint),
         trial("ops::operate::a terminal is left and found again", env, left_terminal),
@@ -179,6 +182,60 @@ fn user_namespace(env: &Env) {
     assert_eq!(stage.leftovers(), before);
 }
 
+/// What `setcap cap_net_raw+ep` writes, and what it writes for the namespace whose root is this user.
+fn net_raw(root: Option<u32>) -> Vec<u8> {
+    let form = if root.is_some() { 3 } else { 2 };
+    let mut value = vec![1, 0, 0, form, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    value.extend(root.into_iter().flat_map(u32::to_le_bytes));
+    value
+}
+
+fn shifted_files(env: &Env) {
+    open_to_users(env);
+    let stage = Stage::new(env, "operate");
+    let (root, work) = (stage.folder.join("rootfs"), stage.folder.join("work"));
+    for folder in ["bin", "proc", "sys", "dev"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    fs::create_dir_all(&work).unwrap();
+    let program = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists()).unwrap();
+    for name in ["busybox", "grep", "passwd"] {
+        fs::copy(program, root.join("bin").join(name)).unwrap();
+    }
+    for name in ["bin/sh", "bin/sleep", "top"] {
+        fs::hard_link(root.join("bin/busybox"), root.join(name)).unwrap();
+    }
+    fs::hard_link(root.join("bin/grep"), root.join("bin/fgrep")).unwrap();
+    setxattr(root.join("bin/grep"), "security.capability", &net_raw(None), XattrFlags::empty()).unwrap();
+    fs::set_permissions(root.join("bin/passwd"), fs::Permissions::from_mode(0o4755)).unwrap();
+    stage.value(&format!("from_rootfs({:?}, \"example.test/several:1\").name", root.display().to_string()));
+    for snapshotter in [stage.snapshotter.as_str(), "native"] {
+        for (map, root) in [("0:1000:65536", 1000), ("0:100000:65536", 100_000)] {
+            let id = env.fresh("operate");
+            let seen = stage.value(&format!(
+                r#"
+                let how = #{{ uidmap: "{map}", gidmap: "{map}", snapshotter: "{snapshotter}", allow_new_privs: true }};
+                let c = run("example.test/several:1", how + #{{ id: "{id}", detach: true, command: ["/bin/sleep", "600"] }});
+                c.copy_from("/.", "{id}", #{{ archive: true }});
+                let seen = c.exec(["/bin/grep", "CapEff", "/proc/self/status"], #{{ user: "1000:1000" }}).stdout;
+                c.delete(#{{ force: true }});
+                seen
+                "#
+            ));
+            let out = work.join(&id);
+            for name in ["bin", "bin/busybox", "bin/sh", "bin/sleep", "top", "bin/grep", "bin/fgrep", "bin/passwd"] {
+                let of = fs::metadata(out.join(name)).unwrap();
+                assert_eq!((of.uid(), of.gid()), (root, root), "{name} of {snapshotter} by {map}");
+            }
+            assert_eq!(fs::metadata(out.join("bin/passwd")).unwrap().mode() & 0o7777, 0o4755);
+            let mut value = [0; 100];
+            let length = getxattr(out.join("bin/grep"), "security.capability", &mut value[..]);
+            assert_eq!(length.map(|length| &value[..length]), Ok(&net_raw(Some(root))[..]), "{snapshotter} by {map}");
+            assert_eq!(seen, "CapEff:\t0000000000002000\n", "{snapshotter} by {map}");
+        }
+    }
+}
+
 fn cdi(env: &Env) {
     let stage = Stage::new(env, "operate");
     let folder = stage.folder.join("cdi");
@@ -234,29 +291,88 @@ fn update(env: &Env) {
     stage.run(Delete::new(&id, true, false)).unwrap();
 }
 
-fn cni(env: &Env) {
-    let stage = Stage::new(env, "operate");
-    let before = stage.leftovers();
+/// Writes down a network; returns the folders that it is in, and that its addresses are kept in.
+fn network(stage: &Stage, subnet: &str) -> [std::path::PathBuf; 2] {
     let (conf, data) = (stage.folder.join("net.d"), stage.folder.join("ipam"));
     fs::create_dir(&conf).unwrap();
     let list = serde_json::json!({ "cniVersion": "0.4.0", "name": "operate", "plugins": [{
-        "type": "ptp", "ipam": { "type": "host-local", "subnet": "10.231.77.0/24", "dataDir": data },
+        "type": "ptp", "ipam": { "type": "host-local", "subnet": subnet, "dataDir": data },
     }]});
     fs::write(conf.join("10-operate.conflist"), list.to_string()).unwrap();
+    [conf, data]
+}
+
+/// Counts the addresses that are given.
+fn reserved(data: &Path) -> usize {
+    let files = fs::read_dir(data.join("operate")).unwrap().flatten();
+    files.filter(|entry| entry.file_name().to_string_lossy().starts_with("10.")).count()
+}
+
+fn netns(namespace: &str, id: &str) -> std::path::PathBuf {
+    Path::new("/run/netns").join(format!("ctrsh-{namespace}--{id}"))
+}
+
+fn networks_apart(env: &Env) {
+    let stage = Stage::new(env, "operate");
+    let [conf, data] = network(&stage, "10.231.78.0/24");
+    let options = || CreateOptions {
+        network: Some(NetworkOptions { conf_dir: Some(conf.clone()), bin_dir: None, name: None }),
+        ..command(&["sleep", "600"])
+    };
+    // Joined by one dash, both would be the same.
+    let namespace = format!("{}-b", stage.namespace);
+    let place = super::stage::place(&env.socket().to_string_lossy(), &namespace);
+    let config = ctrsh::registry::Config::default();
+    let other = super::stage::context_at(env, place, &stage.folder, ctrsh::grant::Allow::all(), config);
+    env.ctr(&["namespaces", "create", namespace.as_str()]).ok();
+    stage.value(&format!("copy(\"containerd:{IMAGE}\", \"containerd:[{namespace}]{IMAGE}\"); 1"));
+    let run = |ctx: &ctrsh::ops::Context, id: &str| {
+        let options = RunOptions { id: Some(id.to_owned()), create: options(), detach: true, ..RunOptions::default() };
+        stage.run_in(ctx, Run::new(IMAGE, options)).unwrap();
+        addresses(&env.block_on(get(ctx, id)).unwrap()).remove(0)
+    };
+    let (first, second) = (run(&stage.ctx, "b-c"), run(&other, "c"));
+    assert_ne!(first, second);
+    assert_eq!(reserved(&data), 2);
+    for (namespace, id) in [(&stage.namespace, "b-c"), (&namespace, "c")] {
+        assert!(netns(namespace, id).exists(), "{id} of {namespace}");
+    }
+    stage.run_in(&other, Delete::new("c", true, false)).unwrap();
+    assert_eq!((reserved(&data), netns(&namespace, "c").exists()), (1, false));
+    assert!(exec(&stage, "b-c", "ip -4 addr").contains(&first));
+    stage.run(Delete::new("b-c", true, false)).unwrap();
+    assert_eq!((reserved(&data), netns(&stage.namespace, "b-c").exists()), (0, false));
+    // What a record of before names is what goes.
+    stage.run(Create::new("old", IMAGE, options())).unwrap();
+    let name = format!("ctrsh-{}-old", stage.namespace);
+    env.block_on(async {
+        let container = get(&stage.ctx, "old").await.unwrap();
+        let mut network = container.extensions["ctrsh.network"].clone();
+        let mut kept: Value = serde_json::from_slice(&network.value).unwrap();
+        kept["netns"] = Path::new("/run/netns").join(&name).display().to_string().into();
+        kept["id"] = format!("{}-old", stage.namespace).into();
+        network.value = kept.to_string().into();
+        let client = stage.ctx.client().await.unwrap();
+        client.containers().set_extension("old", "ctrsh.network", &network).await.unwrap();
+    });
+    let added = std::process::Command::new("ip").args(["netns", "add", &name]).status().unwrap();
+    assert!(added.success());
+    stage.run(Delete::new("old", true, false)).unwrap();
+    assert!(!Path::new("/run/netns").join(&name).exists());
+}
+
+fn cni(env: &Env) {
+    let stage = Stage::new(env, "operate");
+    let before = stage.leftovers();
+    let [conf, data] = network(&stage, "10.231.77.0/24");
     let options = |bin: &str| CreateOptions {
         network: Some(NetworkOptions { conf_dir: Some(conf.clone()), bin_dir: Some(bin.into()), name: None }),
         ..command(&["sleep", "600"])
     };
     let id = start(&stage, options("/usr/lib/cni"));
-    let netns = Path::new("/run/netns").join(format!("ctrsh-{}-{id}", stage.namespace));
+    let netns = netns(&stage.namespace, &id);
     let given = || addresses(&env.block_on(get(&stage.ctx, &id)).unwrap());
-    let reserved = || {
-        fs::read_dir(data.join("operate"))
-            .unwrap()
-            .flatten()
-            .filter(|e| e.file_name().to_string_lossy().starts_with("10."))
-            .count()
-    };
+    let reserved = || reserved(&data);
     let first = given();
     assert!(first.len() == 1 && first[0].starts_with("10.231.77."), "{first:?}");
     let seen = exec(

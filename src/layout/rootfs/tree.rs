@@ -81,15 +81,17 @@ impl<W: Write> Tree<'_, W> {
                 self.folder(&child, path)
             }
             FileType::RegularFile => {
-                if stat.st_nlink > 1 {
-                    if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)).cloned() {
-                        return self.append(path, EntryType::Link, stat, Some(&first), &[], io::empty());
-                    }
-                    self.links.insert((stat.st_dev, stat.st_ino), path.to_owned());
-                }
                 // Without NONBLOCK a pipe that took the file's place meanwhile would hold us up.
                 let file = open(OFlags::NONBLOCK).map_err(fail)?;
                 let xattrs = xattrs(&file).map_err(|error| self.error("read", path, error))?;
+                if stat.st_nlink > 1 {
+                    if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)).cloned() {
+                        // Who unpacks it may give the file its owner again, which takes its capabilities away (chown(2);
+                        // containerd `pkg/archive/tar.go`).
+                        return self.append(path, EntryType::Link, stat, Some(&first), &xattrs, io::empty());
+                    }
+                    self.links.insert((stat.st_dev, stat.st_ino), path.to_owned());
+                }
                 self.append(path, EntryType::Regular, stat, None, &xattrs, File::from(file))
             }
             FileType::Symlink => {

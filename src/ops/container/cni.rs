@@ -47,7 +47,7 @@ struct List {
 /// Whom the plugins are to connect.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Whom<'a> {
-    /// The container, as ctr calls it there: `NAMESPACE-ID`.
+    /// The container, by a name that no other one has here.
     pub(super) id: &'a str,
     /// The file of its network namespace.
     pub(super) netns: &'a Path,

@@ -246,7 +246,7 @@ impl Operation for Create {
     async fn apply(self, ctx: &Context) -> Result<Container> {
         if let Some(profile) = self.options.apparmor_default_profile.clone() {
             let loaded = tokio::task::spawn_blocking(move || super::apparmor::load_default(&profile)).await;
-            loaded.map_err(|_| Error::Cancelled)??;
+            loaded??;
         }
         if self.options.spec.rootfs.is_some() {
             let spec = self.build(ctx, &self.options.spec, &host_users(&self.options.spec))?;
@@ -330,7 +330,7 @@ impl Create {
             let _ = tell.send(made.is_ok());
             made
         });
-        match making.await.map_err(|_| Error::Cancelled)? {
+        match making.await? {
             Err(error) if error.is_already_exists() => Err(self.taken()),
             Ok(made) if made.sandbox != sandbox => Err(Error::Argument {
                 name: "sandbox".to_owned(),

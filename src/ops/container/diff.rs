@@ -105,7 +105,7 @@ async fn compare(ctx: &Context, container: &Container, comparison: Comparison) -
             None => comparison.run(&cancel).map(Ok),
         }
     };
-    let walked = tokio::task::spawn_blocking(walk).await.unwrap_or(Err(Error::Cancelled));
+    let walked = tokio::task::spawn_blocking(walk).await?;
     match walked {
         Ok(Ok(changes)) => Ok(changes),
         Ok(Err(root)) => {

@@ -83,11 +83,11 @@ impl Operation for Exec {
         let found = found.ok_or_else(|| not_running(&id))?;
         let client = ctx.client().await?;
         let process = process(&client, &found.container, args, &options, false).await?;
-        let exec_id = exec_id(&options);
+        let ExecId { exec_id, is_own } = ExecId::of(&options);
         let shape = Shape::Apart { stdin: options.stdin.is_some() };
         let pipes = open_pipes(ctx, &exec_id, shape)?;
         let mut undo = Undo::new(ctx.debts());
-        create_exec(&client, &id, &exec_id, &process, pipes.stdio(), &mut undo).await?;
+        create_exec(&client, &id, &exec_id, is_own, process, pipes.stdio(), &mut undo).await?;
         let ended = client.tasks().waiting(&id, &exec_id).await;
         let began = Instant::now();
         start_exec(&client, &id, &exec_id).await?;
@@ -115,6 +115,7 @@ pub struct ExecDetached {
     id: String,
     args: Vec<String>,
     options: ExecOptions,
+    exec_id: Option<ExecId>,
     found: Option<Snapshot>,
 }
 
@@ -122,7 +123,7 @@ impl ExecDetached {
     /// Starts this command line in the container with this id.
     #[must_use]
     pub fn new(id: &str, args: Vec<String>, options: ExecOptions) -> Self {
-        Self { id: id.to_owned(), args, options, found: None }
+        Self { id: id.to_owned(), args, options, exec_id: None, found: None }
     }
 }
 
@@ -143,22 +144,22 @@ impl Operation for ExecDetached {
         }
         super::start::check_detached(log.as_ref(), fifo_dir.as_deref(), tty)?;
         let (found, plan) = plan_exec(ctx, &self.id, &self.args, &self.options).await?;
-        self.options.exec_id = Some(exec_id(&self.options));
         self.found = Some(found);
         let plan = super::start::output_steps(plan, ctx, &self.id, log.as_ref(), fifo_dir.as_deref());
-        Ok(plan.returning(self.options.exec_id.clone().unwrap_or_default()))
+        let chosen = self.exec_id.insert(ExecId::of(&self.options));
+        Ok(plan.returning(chosen.exec_id.clone()))
     }
 
     async fn apply(self, ctx: &Context) -> Result<String> {
-        let Self { id, args, options, found } = self;
+        let Self { id, args, options, exec_id: chosen, found } = self;
         let found = found.ok_or_else(|| not_running(&id))?;
         let client = ctx.client().await?;
         let process = process(&client, &found.container, args, &options, options.tty).await?;
-        let exec_id = exec_id(&options);
+        let ExecId { exec_id, is_own } = chosen.unwrap_or_else(|| ExecId::of(&options));
         let log = options.log.or_else(|| (options.fifo_dir.is_none() && !options.tty).then_some(LogTarget::Null));
         let output = Detached::choose(ctx, &exec_id, log.as_ref(), options.fifo_dir.as_deref(), options.tty)?;
         let mut undo = Undo::new(ctx.debts());
-        create_exec(&client, &id, &exec_id, &process, &output.stdio(options.tty), &mut undo).await?;
+        create_exec(&client, &id, &exec_id, is_own, process, &output.stdio(options.tty), &mut undo).await?;
         client.tasks().start(&id, &exec_id).await?;
         undo.forget();
         output.leave();
@@ -231,8 +232,20 @@ pub(super) async fn process(
     Ok(process)
 }
 
-pub(super) fn exec_id(options: &ExecOptions) -> String {
-    options.exec_id.clone().unwrap_or_else(|| format!("exec-{:016x}", rand::random::<u64>()))
+/// What a process is called.
+#[derive(Debug)]
+pub(super) struct ExecId {
+    pub(super) exec_id: String,
+    /// Whether the name was made up here, so that nobody else has it.
+    pub(super) is_own: bool,
+}
+
+impl ExecId {
+    /// Takes the name that was given, or makes one up.
+    pub(super) fn of(options: &ExecOptions) -> Self {
+        let made_up = || format!("exec-{:016x}", rand::random::<u64>());
+        Self { exec_id: options.exec_id.clone().unwrap_or_else(made_up), is_own: options.exec_id.is_none() }
+    }
 }
 
 pub(super) fn open_pipes(ctx: &Context, name: &str, shape: Shape) -> Result<Pipes> {
@@ -245,30 +258,38 @@ pub(super) fn open_pipes(ctx: &Context, name: &str, shape: Shape) -> Result<Pipe
 }
 
 /// Makes the process in the container, and sees to it that it goes again if the operation does not get through.
+///
+/// Without a clear answer it may be there all the same. It is taken for ours then only when its name is: under one that was given
+/// it may be somebody else's.
 pub(super) async fn create_exec(
     client: &Client,
     id: &str,
     exec_id: &str,
-    process: &Process,
+    is_own: bool,
+    process: Process,
     stdio: &Stdio,
     undo: &mut Undo,
 ) -> Result<()> {
-    let made = client.tasks().exec(id, exec_id, process, stdio).await;
-    // Someone else's process of that id must not be taken back.
-    if !made.as_ref().is_err_and(crate::containerd::Error::is_already_exists) {
-        let (tasks, id, exec_id) = (client.undoing().tasks(), id.to_owned(), exec_id.to_owned());
-        undo.push(format!("process {exec_id} of container {id}"), async move {
-            let ended = tasks.waiting(&id, &exec_id).await;
-            let killed = tasks.kill(&id, &exec_id, Signal::KILL.number(), false).await;
-            if killed.is_ok() {
-                let _ = tokio::time::timeout(KILL_PATIENCE, ended).await;
-            }
-            let _ = tasks.delete_exec(&id, &exec_id).await;
-        });
-    }
-    match made {
-        Ok(()) => Ok(()),
-        Err(error) => Err(failure::of_exec(client, id, error).await),
+    let (maker, stdio) = (client.tasks(), stdio.clone());
+    let (of, name) = (id.to_owned(), exec_id.to_owned());
+    let step = async move {
+        match maker.exec(&of, &name, &process, &stdio).await {
+            Err(error) if !is_own || error.is_already_exists() => Err(error),
+            made => Ok(made),
+        }
+    };
+    let (tasks, of, name) = (client.undoing().tasks(), id.to_owned(), exec_id.to_owned());
+    let back = async move {
+        let ended = tasks.waiting(&of, &name).await;
+        let killed = tasks.kill(&of, &name, Signal::KILL.number(), false).await;
+        if killed.is_ok() {
+            let _ = tokio::time::timeout(KILL_PATIENCE, ended).await;
+        }
+        let _ = tasks.delete_exec(&of, &name).await;
+    };
+    match undo.step(format!("process {exec_id} of container {id}"), step, back).await? {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) | Err(error) => Err(failure::of_exec(client, id, error).await),
     }
 }
 

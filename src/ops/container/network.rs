@@ -58,9 +58,15 @@ impl Kept {
     }
 }
 
+/// Names a container on this host. Two dashes stand in neither part (containerd `pkg/identifiers`), so that no other container
+/// is called the same, and the plugins take them (cni SPEC.md, CNI_CONTAINERID).
+fn name(namespace: &str, id: &str) -> String {
+    format!("{namespace}--{id}")
+}
+
 /// Returns the file of the network namespace of a container.
 pub(super) fn netns(namespace: &str, id: &str) -> PathBuf {
-    Path::new(FOLDER).join(format!("ctrsh-{namespace}-{id}"))
+    Path::new(FOLDER).join(format!("ctrsh-{}", name(namespace, id)))
 }
 
 /// Chooses a network, and returns how the record keeps that. Nothing is made yet.
@@ -70,7 +76,7 @@ pub(super) fn netns(namespace: &str, id: &str) -> PathBuf {
 pub(super) fn choose(namespace: &str, id: &str, options: &NetworkOptions) -> Result<(String, Extension)> {
     let conf_dir = options.conf_dir.as_deref().unwrap_or(Path::new(CONF_DIR));
     let network = Network::read(options.name.as_deref(), conf_dir, options.bin_dir.as_deref())?;
-    let kept = Kept { netns: netns(namespace, id), id: format!("{namespace}-{id}"), network };
+    let kept = Kept { netns: netns(namespace, id), id: name(namespace, id), network };
     Ok((EXTENSION.to_owned(), kept.to_extension()))
 }
 
@@ -174,5 +180,18 @@ fn unmake(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_containers_have_one_name() {
+        let parts = ["a", "a-b", "a-b-c", "b", "b-c", "c", "a.b", "a_b"];
+        let all = parts.iter().flat_map(|namespace| parts.iter().map(|id| netns(namespace, id)));
+        let names: std::collections::HashSet<PathBuf> = all.collect();
+        assert_eq!(names.len(), parts.len() * parts.len());
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, LocalBoxFuture};
 
-use super::exec::{create_exec, exec_id, open_pipes, plan_exec, process, start_exec};
+use super::exec::{ExecId, create_exec, open_pipes, plan_exec, process, start_exec};
 use super::start::{check_startable, create_task, start_steps};
 use super::{DetachKeys, ExecOptions, snapshot};
 use crate::containerd::io::{Shape, Terminal};
@@ -243,10 +243,10 @@ pub async fn exec_terminal(
     let mut process = process(&client, &found.container, args, options, true).await?;
     // Until it was started the shim has no terminal to tell it to.
     process.console_size = known(size);
-    let exec_id = exec_id(options);
+    let ExecId { exec_id, is_own } = ExecId::of(options);
     let pipes = open_pipes(ctx, &exec_id, Shape::Terminal)?;
     let mut undo = Undo::new(ctx.debts());
-    create_exec(&client, id, &exec_id, &process, pipes.stdio(), &mut undo).await?;
+    create_exec(&client, id, &exec_id, is_own, process, pipes.stdio(), &mut undo).await?;
     let ended = client.tasks().waiting(id, &exec_id).await;
     start_exec(&client, id, &exec_id).await?;
     record(ctx, "exec", id, &steps, Ok(()))?;

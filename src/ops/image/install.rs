@@ -131,7 +131,7 @@ impl Operation for Install {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Cancelled))
+    tokio::task::spawn_blocking(work).await?
 }
 
 /// Files on their way, in a folder beside their places. It goes when this is dropped.

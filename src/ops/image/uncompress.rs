@@ -106,7 +106,7 @@ pub(super) async fn uncompress(
         let _ = part.split_to(usize::try_from(skip).unwrap_or(part.len()));
         writer.push(part).await?;
     }
-    unfolding.await.map_err(|_| Error::Cancelled)?;
+    unfolding.await?;
     let (digest, size) = writer.finish().await?;
     if diff_id.is_none() {
         content.set_labels(&digest, &label(&digest)).await?;

@@ -252,8 +252,8 @@ impl Operation for Migrate {
             let (index, result) = match running.set.join_next().await {
                 None => break,
                 Some(Ok(ended)) => ended,
-                Some(Err(_)) => {
-                    stop.get_or_insert(Error::Cancelled);
+                Some(Err(ended)) => {
+                    stop.get_or_insert(ended.into());
                     continue;
                 }
             };

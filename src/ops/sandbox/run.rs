@@ -125,7 +125,7 @@ impl Operation for Run {
             let _ = tell.send(made.is_ok());
             made
         });
-        let sandbox = making.await.map_err(|_| Error::Cancelled)??;
+        let sandbox = making.await??;
         let (undoing, left) = (client.undoing().sandboxes(), record.clone());
         undo.push(format!("sandbox {}", left.id), async move {
             let _ = undoing.stop(&left).await;

@@ -1,5 +1,6 @@
 //! `cp`: copies files and folders from a container and into one, whether it runs or not.
 
+mod item;
 mod root;
 mod side;
 mod tree;
@@ -11,8 +12,9 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use rustix::fs::{Gid, Uid, fstat};
 
+use self::item::Item;
 use self::side::Side;
-use self::tree::{Copying, Item, Rules};
+use self::tree::{Copying, Rules};
 use super::{Snapshot, snapshot};
 use crate::grant::Access;
 use crate::ops::file::resolve;
@@ -119,13 +121,20 @@ impl Operation for CopyFiles {
         let copying = tokio::task::spawn_blocking(move || work.run(cancel, shown));
         // A thread is not ended by dropping what waits for it: it hears the token, and is waited for.
         let mut undo = Undo::new(ctx.debts());
-        let step = async move { copying.await.unwrap_or(Err(Error::Cancelled)) };
+        let step = async move { copying.await? };
         let tally = undo.step(format!("a copy of files of {}", self.id), step, async {}).await??;
         undo.forget();
         meter.done("copied");
         if tally.left_out > 0 {
             let text = format!("{}: {} sockets, devices or views of the kernel were left out", self.id, tally.left_out);
             ctx.note(Level::Info, &text);
+        }
+        if tally.bare > 0 {
+            let text = format!(
+                "{}: {} files lost attributes, such as capabilities: the file system of the target takes none",
+                self.id, tally.bare
+            );
+            ctx.note(Level::Warn, &text);
         }
         Ok(tally)
     }

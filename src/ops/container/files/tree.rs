@@ -3,25 +3,29 @@
 //! Everything is opened relative to its folder and never through a link, so that neither a tree that changes meanwhile nor
 //! one that was made to mislead can lead elsewhere.
 
+use std::cell::Cell;
 use std::collections::HashMap;
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, StatxAttributes, StatxFlags,
     Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, copy_file_range, fchmod, fchown, fsetxattr, fstat,
-    fstatfs, ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2, readlinkat, renameat, seek, statx,
-    symlinkat, unlinkat, utimensat,
+    ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2, renameat, seek, statx, symlinkat, unlinkat,
+    utimensat,
 };
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
-use super::side::{Place, Side};
+use super::item::{Item, is_view, open_as};
+use super::side::Place;
 use crate::layout;
 use crate::ops::progress::Meter;
 use crate::ops::{Error, Result};
@@ -32,20 +36,8 @@ const MAX_DEPTH: usize = 256;
 const CHUNK: u64 = 8 << 20;
 /// How much is read at once where the kernel cannot copy.
 const BUFFER: usize = 1 << 20;
-/// File systems that are no files but a view of the kernel's: procfs, sysfs, cgroup, cgroup2, devpts, mqueue, securityfs,
-/// debugfs, tracefs and bpf (`statfs(2)`, linux/magic.h).
-const VIEWS: [i64; 10] = [
-    0x9fa0,
-    0x6265_6572,
-    0x0027_e0eb,
-    0x6367_7270,
-    0x1cd1,
-    0x1980_0202,
-    0x7363_6673,
-    0x6462_6720,
-    0x7472_6163,
-    0xcafe_4a11,
-];
+/// How long what the kernel has nothing to say of yet is left alone before it is asked again.
+const PAUSE: Duration = Duration::from_millis(50);
 /// What a file must not bring along to a host: it would run there as somebody else.
 const SET_IDS: u32 = 0o6000;
 
@@ -69,48 +61,8 @@ pub struct Tally {
     pub bytes: u64,
     /// How many things that are not copied: sockets, devices unless all is kept, and what shows the kernel's state.
     pub left_out: u64,
-}
-
-/// What stands at a name.
-pub(super) enum Item {
-    Folder(OwnedFd, Stat),
-    File(File, Stat),
-    Link(CString, Stat),
-    /// A pipe, a device or a socket.
-    Special(Stat),
-}
-
-impl Item {
-    /// Looks at what a path of a side leads to.
-    pub(super) fn at(side: &Side, path: &Path, follow: bool) -> io::Result<Self> {
-        let last = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
-        Self::of(&side.open(path, OFlags::PATH | last)?)
-    }
-
-    fn below(folder: &OwnedFd, name: &CStr) -> io::Result<Self> {
-        Self::of(&openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
-    }
-
-    /// Opens what was found by what it is. By its name it could be a device by now, and to open some does something.
-    fn of(found: &OwnedFd) -> io::Result<Self> {
-        let stat = fstat(found)?;
-        Ok(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                Self::Folder(openat(found, c".", flags, Mode::empty())?, stat)
-            }
-            FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-                Self::File(File::from(openat(CWD, open_as(found).as_str(), flags, Mode::empty())?), stat)
-            }
-            FileType::Symlink => Self::Link(readlinkat(found, c"", Vec::new())?, stat),
-            _ => Self::Special(stat),
-        })
-    }
-
-    pub(super) fn is_folder(&self) -> bool {
-        matches!(self, Self::Folder(..))
-    }
+    /// How many files and folders have attributes that the target's file system does not take.
+    pub bare: u64,
 }
 
 /// A copy under way.
@@ -125,6 +77,7 @@ pub(super) struct Copying {
     /// The copy of each file that has several names, from the folder of the place.
     links: HashMap<(u64, u64), PathBuf>,
     tally: Tally,
+    bare: Cell<u64>,
     source: String,
 }
 
@@ -139,7 +92,7 @@ impl Copying {
     ) -> Self {
         let as_root = rustix::process::geteuid().is_root();
         let (links, tally) = (HashMap::new(), Tally::default());
-        Self { rules, as_root, cancel, meter, place, of_view: false, links, tally, source }
+        Self { rules, as_root, cancel, meter, place, of_view: false, links, tally, bare: Cell::new(0), source }
     }
 
     /// Copies all of it.
@@ -152,7 +105,7 @@ impl Copying {
             (None, Item::Folder(from, _)) => self.content(&from, &folder, top, 1)?,
             (None, _) => return Err(self.unwritten(top, Errno::ISDIR.into())),
         }
-        Ok(self.tally)
+        Ok(Tally { bare: self.bare.get(), ..self.tally })
     }
 
     fn unread(&self, path: &Path, error: io::Error) -> Error {
@@ -180,9 +133,7 @@ impl Copying {
     }
 
     fn put(&mut self, item: Item, to: &OwnedFd, name: &OsStr, path: &Path, depth: usize) -> Result<()> {
-        if self.cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
+        self.go_on()?;
         let done = match item {
             Item::Folder(from, stat) => {
                 let (folder, is_new) = make(to, name).map_err(|error| self.unwritten(path, error))?;
@@ -243,29 +194,29 @@ impl Copying {
         if is_mount(to, name) {
             // As on a container's /etc/hosts: another file would take the mount away (rename(2)), so this one is written.
             let there = mounted(to, name).map_err(|error| self.unwritten(path, error))?;
-            self.data(from, stat, &there, path)?;
+            self.tally.bytes += self.data(from, &there, path)?;
         } else {
-            self.place(from, stat, to, name, path)?;
+            self.tally.bytes += self.place(from, stat, to, name, path)?;
             if stat.st_nlink > 1 {
                 let name = self.place.name.as_deref().unwrap_or_default();
                 self.links.insert(key, below(Path::new(name), path));
             }
         }
         self.tally.files += 1;
-        self.tally.bytes += u64::try_from(stat.st_size).unwrap_or_default();
         Ok(())
     }
 
-    /// Copies a file under another name, and gives it its own when it is whole.
-    fn place(&self, from: &File, stat: &Stat, to: &OwnedFd, name: &OsStr, path: &Path) -> Result<()> {
+    /// Copies a file under another name, and gives it its own when it is whole. Returns its length.
+    fn place(&self, from: &File, stat: &Stat, to: &OwnedFd, name: &OsStr, path: &Path) -> Result<u64> {
         let temporary = temporary();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = openat(to, &temporary, flags, Mode::from_raw_mode(0o600));
         let copy = File::from(made.map_err(|error| self.unwritten(path, error.into()))?);
-        let copied = self.data(from, stat, &copy, path).and_then(|()| {
+        let copied = self.data(from, &copy, path).and_then(|length| {
             let dressed = self.dress(copy.as_fd(), stat, Some(from.as_fd()));
             dressed.map_err(|error| self.unwritten(path, error))?;
-            renameat(to, &temporary, to, name).map_err(|error| self.unwritten(path, error.into()))
+            renameat(to, &temporary, to, name).map_err(|error| self.unwritten(path, error.into()))?;
+            Ok(length)
         });
         if copied.is_err() {
             let _ = unlinkat(to, &temporary, AtFlags::empty());
@@ -303,14 +254,15 @@ impl Copying {
         Ok(made?)
     }
 
-    /// Copies what is in a file; its holes stay holes.
-    fn data(&self, from: &File, stat: &Stat, to: &File, path: &Path) -> Result<()> {
-        let size = u64::try_from(stat.st_size).unwrap_or_default();
-        // A file of procfs or sysfs says that it is empty.
-        if size == 0 {
-            return self.range(from, to, 0, u64::MAX, path).map(drop);
-        }
+    /// Copies what is in a file, and returns how much that is; its holes stay holes.
+    fn data(&self, from: &File, to: &File, path: &Path) -> Result<u64> {
         let unread = |error: Errno| self.unread(path, error.into());
+        let size = u64::try_from(fstat(from).map_err(unread)?.st_size).unwrap_or_default();
+        // What the kernel shows says that it is empty. Any other file ends where it does now: who appends to it faster than it
+        // is copied would fill the disk.
+        if size == 0 && is_view(from) {
+            return self.range(from, to, 0, u64::MAX, path);
+        }
         let mut at = 0;
         while at < size {
             let begin = match seek(from, SeekFrom::Data(at)) {
@@ -327,10 +279,11 @@ impl Copying {
             at = self.range(from, to, begin, end, path)?;
             // It became shorter meanwhile.
             if at < end {
-                return Ok(());
+                return Ok(at);
             }
         }
-        ftruncate(to, size).map_err(|error| self.unwritten(path, error.into()))
+        ftruncate(to, size).map_err(|error| self.unwritten(path, error.into()))?;
+        Ok(size)
     }
 
     /// Copies a part of a file, and returns where that ended.
@@ -339,9 +292,7 @@ impl Copying {
         let mut buffer = Vec::new();
         let mut at = begin;
         while at < end {
-            if self.cancel.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
+            self.go_on()?;
             let wanted = usize::try_from((end - at).min(CHUNK)).unwrap_or(BUFFER);
             // The kernel copies without us where it can, and says wrongly of procfs that there is nothing.
             let by_kernel = buffer.is_empty() && end != u64::MAX;
@@ -356,7 +307,7 @@ impl Copying {
                         target.seek(io::SeekFrom::Start(at)).map_err(|error| self.unwritten(path, error))?;
                     }
                     let part = &mut buffer[..wanted.min(BUFFER)];
-                    let read = source.read(part).map_err(|error| self.unread(path, error))?;
+                    let read = self.read(source, part, path)?;
                     target.write_all(&part[..read]).map_err(|error| self.unwritten(path, error))?;
                     read
                 }
@@ -368,6 +319,24 @@ impl Copying {
             at += copied as u64;
         }
         Ok(at)
+    }
+
+    /// Reads what there is of a file, as soon as there is something.
+    fn read(&self, mut source: &File, part: &mut [u8], path: &Path) -> Result<usize> {
+        loop {
+            match source.read(part) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // As of /proc/kmsg, which was opened so that it says this.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
+                other => return other.map_err(|error| self.unread(path, error)),
+            }
+            self.go_on()?;
+        }
+    }
+
+    /// Fails when the user stopped it.
+    fn go_on(&self) -> Result<()> {
+        if self.cancel.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     fn mode(&self, stat: &Stat) -> u32 {
@@ -388,9 +357,25 @@ impl Copying {
         // After the owner, whose change takes some bits away.
         fchmod(&copy, Mode::from_raw_mode(self.mode(stat)))?;
         if let Some(from) = from.filter(|_| self.rules.archive) {
-            attributes(from, copy.as_fd())?;
+            self.attributes(from, copy.as_fd())?;
         }
         Ok(futimens(&copy, &times(stat))?)
+    }
+
+    /// Copies the attributes that are a file's own, such as its capabilities; those that a security module gives are not.
+    fn attributes(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+        for (name, value) in layout::xattrs(from)? {
+            match fsetxattr(to, &name, &value, XattrFlags::empty()) {
+                Ok(()) => {}
+                // The file is whole without them, and no other one would do better there.
+                Err(Errno::OPNOTSUPP) => {
+                    self.bare.set(self.bare.get() + 1);
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -413,15 +398,6 @@ fn mounted(folder: &OwnedFd, name: &OsStr) -> io::Result<File> {
     }
     let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
     Ok(File::from(openat(CWD, open_as(&found).as_str(), flags, Mode::empty())?))
-}
-
-/// Names what is open, so that it can be opened in another way (proc_pid_fd(5)).
-fn open_as(found: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", found.as_raw_fd())
-}
-
-fn is_view(folder: &OwnedFd) -> bool {
-    fstatfs(folder).is_ok_and(|of| VIEWS.contains(&of.f_type))
 }
 
 /// Joins what may be empty.
@@ -468,10 +444,42 @@ fn names(folder: &OwnedFd) -> io::Result<Vec<CString>> {
     Ok(names)
 }
 
-/// Copies the attributes that are a file's own, such as its capabilities; those that a security module gives are not.
-fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    for (name, value) in layout::xattrs(from)? {
-        fsetxattr(to, &name, &value, XattrFlags::empty())?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets a file grow whenever something was copied.
+    struct Grow(File);
+
+    impl Meter for Grow {
+        fn advance(&self, _bytes: u64) {
+            if self.0.metadata().unwrap().len() < 32 << 20 {
+                (&self.0).write_all(&[7; 4096]).unwrap();
+            }
+        }
+
+        fn rewind(&self, _bytes: u64) {}
+
+        fn phase(&self, _phase: &'static str) {}
+
+        fn done(&self, _outcome: &'static str) {}
     }
-    Ok(())
+
+    #[test]
+    fn what_was_empty_is_copied_to_where_it_ends_by_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let growing = std::fs::OpenOptions::new().append(true).create(true).open(path("log")).unwrap();
+        let from = File::open(path("log")).unwrap();
+        let stat = fstat(&from).unwrap();
+        (&growing).write_all(b"begun").unwrap();
+        let there = OwnedFd::from(File::open(folder.path()).unwrap());
+        let place = Place { folder: there.try_clone().unwrap(), name: None, shown: String::new() };
+        let rules = Rules { archive: false, owner: None, harmless: false };
+        let meter = Arc::new(Grow(growing));
+        let mut copying = Copying::new(rules, String::new(), place, CancellationToken::new(), meter);
+        copying.file(&from, &stat, &there, OsStr::new("copy"), Path::new("copy")).unwrap();
+        assert_eq!(std::fs::read(path("copy")).unwrap(), b"begun");
+        assert_eq!((copying.tally.files, copying.tally.bytes), (1, 5));
+    }
 }

@@ -42,7 +42,7 @@ fn transfer(
     options: &Options,
 ) -> Result<Map> {
     let how = CopyFilesOptions { archive: options.flag("archive")?, follow: options.flag("follow")? };
-    let Tally { files, bytes, left_out } = call.run_in(ctx, CopyFiles::new(id, direction, inside, outside, how))?;
+    let Tally { files, bytes, left_out, .. } = call.run_in(ctx, CopyFiles::new(id, direction, inside, outside, how))?;
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX).into();
     Ok(Map::from([
         ("files".into(), count(files)),
