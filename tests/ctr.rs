@@ -56,6 +56,7 @@ fn interpreter(runtime: &tokio::runtime::Runtime) -> Interpreter {
         registry: ctrsh::registry::Client::new(ctrsh::registry::Config::default()),
         progress: Arc::new(Silent),
         confirm: Arc::new(Unasked),
+        streams: None,
         audit: None,
         settings: Settings {
             snapshotter: None,

@@ -150,6 +150,9 @@ fn run(p: &Parsed) -> Result<Vec<Step>> {
     }
     let mut all = Map::default();
     all.set("id", text(&named.id));
+    if !p.has("detach") {
+        all.set("stdio", text("inherit"));
+    }
     all.extend(own);
     let run = call("run", &[text(&named.image)], &all);
     if p.has("detach") { script(run) } else { process(run) }

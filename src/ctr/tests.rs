@@ -80,7 +80,7 @@ fn lines_are_what_a_user_would_write() {
     is("t start -d web", "start(\"web\")");
     is(
         "t start web",
-        "if container(\"web\").spec.process.terminal == true { start(\"web\", #{ tty: true }) } else { start(\"web\"); logs(\"web\", #{ follow: true }); wait(\"web\") }",
+        "if container(\"web\").spec.process.terminal == true { start(\"web\", #{ tty: true }) } else { start(\"web\", #{ stdio: \"inherit\" }) }",
     );
     is("t metrics --format json web", "print(to_json(metrics(\"web\")))");
     is("ns create shop team=core", "namespaces::create(\"shop\", #{ team: \"core\" })");

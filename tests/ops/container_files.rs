@@ -334,6 +334,7 @@ fn cancelled(env: &Env) {
         registry: Client::new(Config::default()),
         progress: Arc::new(Press(cancel.clone())),
         confirm: Arc::new(Unasked),
+        streams: None,
         audit: None,
         settings: stage.ctx.settings().clone(),
     };
