@@ -44,6 +44,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ctr::a line is shown and run", env, shown_and_run),
         trial("ctr::a line ends as its process does", env, exit_statuses),
         trial("ctr::bytes go to standard output as they are", env, bytes_on_stdout),
+        trial("ctr::events stand in the columns of ctr", env, events),
         trial("ctr::mistakes", env, mistakes),
         trial("ctr::a password", env, a_password),
     ]
@@ -317,6 +318,43 @@ fn bytes_on_stdout(env: &Env) {
     let terminal = Terminal::run(&command(&["content", "get", layer]));
     terminal.wait_for("is a terminal");
     assert_eq!(terminal.leave(), 1);
+}
+
+/// An event of another namespace, as both print it.
+fn events(env: &Env) {
+    let stage = Stage::new(env, "ctr");
+    let folder = env.new_folder("ctr");
+    let (theirs, ours) = (folder.join("ctr"), folder.join("ctrsh"));
+    let mut ctr = std::process::Command::new("ctr");
+    ctr.env("PATH", PATH).arg("--address").arg(env.socket()).arg("events");
+    let mut ctrsh = env.ctrsh_command();
+    ctrsh.args(["ctr", "-n", "elsewhere", "events"]);
+    let mut running = [(&mut ctr, &theirs), (&mut ctrsh, &ours)].map(|(command, path)| {
+        let file = std::fs::File::create(path).unwrap();
+        command.stdin(Stdio::null()).stdout(file).stderr(Stdio::null()).spawn().unwrap()
+    });
+    let lines = |path: &std::path::Path, name: &str| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let own = |line: &&str| line.contains(&stage.namespace) && line.contains(name) && line.ends_with('}');
+        text.lines().filter(own).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let begun = std::time::Instant::now();
+    for number in 0.. {
+        // What both saw has the same line in both.
+        let name = format!("example.test/event:{number}");
+        stage.ctr(&["images", "tag", IMAGE, &name]);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let [theirs, ours] = [&theirs, &ours].map(|path| lines(path, &name));
+        if !theirs.is_empty() && !ours.is_empty() {
+            assert_eq!(theirs, ours);
+            break;
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "no event of {name}: {theirs:?} {ours:?}");
+    }
+    for child in &mut running {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }
 
 fn mistakes(env: &Env) {

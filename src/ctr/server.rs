@@ -8,6 +8,9 @@ use super::{Result, Step};
 
 fn events(p: &Parsed) -> Result<Vec<Step>> {
     let mut arguments = p.filters();
+    let mut options = Map::default();
+    options.set("all_namespaces", "true");
+    arguments.push(options.text());
     arguments.push("|e| print(e)".into());
     script(call("on", &arguments, &Map::default()))
 }

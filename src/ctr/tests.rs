@@ -88,7 +88,7 @@ fn lines_are_what_a_user_would_write() {
     is("ns label shop team=", "namespace(\"shop\").label(#{ team: \"\" })");
     is("snapshots --snapshotter native rm a", "snapshots::delete(\"a\", #{ snapshotter: \"native\" })");
     is("plugins ls -d", "print(to_yaml(plugins()))");
-    is("events", "on(|e| print(e))");
+    is("events", "on(#{ all_namespaces: true }, |e| print(e))");
     is("version", "version()");
 }
 
