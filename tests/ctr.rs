@@ -45,6 +45,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ctr::a line ends as its process does", env, exit_statuses),
         trial("ctr::bytes go to standard output as they are", env, bytes_on_stdout),
         trial("ctr::events stand in the columns of ctr", env, events),
+        trial("ctr::of several names each is done", env, several),
         trial("ctr::mistakes", env, mistakes),
         trial("ctr::a password", env, a_password),
     ]
@@ -318,6 +319,53 @@ fn bytes_on_stdout(env: &Env) {
     let terminal = Terminal::run(&command(&["content", "get", layer]));
     terminal.wait_for("is a terminal");
     assert_eq!(terminal.leave(), 1);
+}
+
+/// Of three names the second is not there: what ends how, what is said of it, and what is left.
+fn several(env: &Env) {
+    let stage = Stage::new(env, "ctr");
+    let flag = format!("--snapshotter={}", stage.snapshotter);
+    let of = |program: &str, words: &[&str]| {
+        let common = ["-n", stage.namespace.as_str()];
+        match program {
+            "ctr" => env.ctr(&[&common[..], words].concat()),
+            _ => env.ctrsh(&[&["--snapshotter", &stage.snapshotter, "ctr"], &common[..], words].concat()),
+        }
+    };
+    let outcomes = ["ctr", "ctrsh"].map(|program| {
+        let mut seen = Vec::new();
+        let mut rm = |group: &str, words: &[&str], list: &[&str]| {
+            let output = of(program, &[&[group], words].concat());
+            let mut left: Vec<String> = stage.ctr(list).lines().map(str::to_owned).collect();
+            left.retain(|line| line.contains("pair-"));
+            seen.push((format!("{group} {words:?}"), output.status, output.stdout, left));
+        };
+        for id in ["pair-a", "pair-b"] {
+            stage.ctr(&["run", "-d", "--null-io", &flag, IMAGE, id, "sleep", "600"]);
+        }
+        rm("tasks", &["rm", "-f", "pair-a", "missing", "pair-b"], &["tasks", "ls", "-q"]);
+        rm("containers", &["rm", "pair-a", "missing", "pair-b"], &["containers", "ls", "-q"]);
+        rm("containers", &["rm", "missing"], &["containers", "ls", "-q"]);
+        for name in ["example.test/pair-a:1", "example.test/pair-b:1"] {
+            rm("images", &["tag", IMAGE, name], &["images", "ls", "-q"]);
+        }
+        let names = ["example.test/pair-a:1", "example.test/missing:1", "example.test/pair-b:1"];
+        rm("images", &[&["rm"][..], &names].concat(), &["images", "ls", "-q"]);
+        rm("images", &["rm", "example.test/missing:1"], &["images", "ls", "-q"]);
+        for id in ["pair-a", "pair-b"] {
+            rm("leases", &["create", "--id", id, "a=b"], &["leases", "ls", "-q"]);
+        }
+        rm("leases", &["rm", "pair-a", "missing", "pair-b"], &["leases", "ls", "-q"]);
+        rm("leases", &["rm", "pair-b"], &["leases", "ls", "-q"]);
+        let missing = format!("sha256:{}", "0".repeat(64));
+        rm("content", &["rm", &missing], &["leases", "ls", "-q"]);
+        rm("content", &["rm", &missing, "bogus"], &["leases", "ls", "-q"]);
+        seen
+    });
+    let [theirs, ours] = outcomes;
+    for (theirs, ours) in theirs.into_iter().zip(ours) {
+        assert_eq!(ours, theirs);
+    }
 }
 
 /// An event of another namespace, as both print it.

@@ -1,7 +1,7 @@
 //! `ctr containers`, but for `create`, which is with `run`.
 
 use super::parse::Parsed;
-use super::source::{Map, call, one_or_array};
+use super::source::{Map, Missing, all_of, call};
 use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, option, script, switch};
 use super::{Result, Step};
 
@@ -17,7 +17,8 @@ fn info(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 fn delete(p: &Parsed) -> Result<Vec<Step>> {
-    script(call("delete", &[one_or_array(p.args())], &p.options()?))
+    let options = p.options()?;
+    script(all_of("c", p.args(), Missing::Fails, |c| call("delete", &[c], &options)))
 }
 
 fn label(p: &Parsed) -> Result<Vec<Step>> {

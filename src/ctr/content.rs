@@ -1,7 +1,7 @@
 //! `ctr content`.
 
 use super::parse::Parsed;
-use super::source::{Map, call, one_or_array, text, writing};
+use super::source::{Map, Missing, all_of, call, naming, one_or_array, text, writing};
 use super::table::{
     ALL_PLATFORMS, ANY, COMMAND, Command, Flag, Form, PLATFORM, QUIET, REGISTRY, Tier, Value, listed, many, one,
     option, script, switch,
@@ -34,7 +34,8 @@ fn edit(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 fn delete(p: &Parsed) -> Result<Vec<Step>> {
-    script(call("content::delete", &[one_or_array(p.args())], &Map::default()))
+    let body = |b: &str| naming(&call("content::delete", &[b], &Map::default()), b);
+    script(all_of("b", p.args(), Missing::IsTold, body))
 }
 
 fn label(p: &Parsed) -> Result<Vec<Step>> {

@@ -1,7 +1,7 @@
 //! `ctr namespaces`.
 
 use super::parse::Parsed;
-use super::source::{Map, call, labels, sequence, text};
+use super::source::{Map, Missing, all_of, call, labels, naming};
 use super::table::{ANY, COMMAND, Command, QUIET, Tier, Value, listed, option, script, switch};
 use super::{Result, Step};
 
@@ -26,8 +26,7 @@ fn label(p: &Parsed) -> Result<Vec<Step>> {
 
 fn remove(p: &Parsed) -> Result<Vec<Step>> {
     let options = p.options()?;
-    let calls: Vec<String> = p.args().iter().map(|name| call("namespaces::delete", &[text(name)], &options)).collect();
-    script(sequence(&calls))
+    script(all_of("n", p.args(), Missing::IsTold, |n| naming(&call("namespaces::delete", &[n], &options), n)))
 }
 
 /// The commands.

@@ -78,7 +78,8 @@ output is a terminal the line in the script language stands there first. The sig
 was attached to is left. When nobody reads the output any more it is killed, `--rm` removes its container, and the status is 141.
 
 Some things are as ctrsh has them, not as ctr has them. A short name is a full one: `busybox` is
-`docker.io/library/busybox:latest`. What is named and not there is an error, also when ctr passes over it. A list that is not
+`docker.io/library/busybox:latest`. Of several names each is done whichever fails, where ctr goes on too; the status is
+then as with ctr, which takes an image, a blob or a namespace that is not there for removed. A list that is not
 asked for with `--quiet` is a table, or JSON with `--json`. Lists, and what a command gives, go to standard output; the line in
 the script language and all remarks to standard error. A password in `--user` is not part of the line that is shown.
 

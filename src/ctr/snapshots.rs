@@ -1,7 +1,7 @@
 //! `ctr snapshots`.
 
 use super::parse::Parsed;
-use super::source::{Map, call, each, one_or_array, text, writing};
+use super::source::{Map, call, each, each_of, text, writing};
 use super::table::{
     ANY, COMMAND, Command, Flag, Form, SYNC_FS, Tier, Value, many, one, option, option_as, script, switch,
 };
@@ -54,7 +54,8 @@ fn mounts(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 fn delete(p: &Parsed) -> Result<Vec<Step>> {
-    script(of(p, "delete", &[one_or_array(p.args())])?)
+    let options = p.options()?;
+    script(each_of("s", p.args(), |s| call("snapshots::delete", &[s], &options)))
 }
 
 fn label(p: &Parsed) -> Result<Vec<Step>> {

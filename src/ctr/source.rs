@@ -204,6 +204,58 @@ pub(super) fn each(item: &str, list: &str, body: &str) -> String {
     format!("for {item} in {list} {{ {body} }}")
 }
 
+/// What several names come to when one of them is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// It fails, as anything else does.
+    Fails,
+    /// It is told.
+    IsTold,
+}
+
+/// Writes what is done for each of several names, all of them whichever fails: the first failure is thrown in the end, and the
+/// others are told.
+pub(super) fn all_of<S: AsRef<str>>(
+    item: &str,
+    names: &[S],
+    missing: Missing,
+    body: impl Fn(&str) -> String,
+) -> String {
+    let told = "log::warn(e.message)";
+    if let [name] = names {
+        let body = body(&text(name.as_ref()));
+        return match missing {
+            Missing::Fails => body,
+            Missing::IsTold => {
+                format!("try {{ {body} }} catch (e) {{ if e.kind != \"not_found\" {{ throw e }} {told} }}")
+            }
+        };
+    }
+    let first = match missing {
+        Missing::Fails => String::new(),
+        Missing::IsTold => format!("if e.kind == \"not_found\" {{ {told} }} else "),
+    };
+    let body = format!(
+        "try {{ {} }} catch (e) {{ {first}if failed == () {{ failed = e }} else {{ log::error(e.message) }} }}",
+        body(item)
+    );
+    let all = each(item, &array(names), &body);
+    format!("let failed = (); {all} if failed != () {{ throw failed }}")
+}
+
+/// Writes what is done for each of several names until one fails.
+pub(super) fn each_of<S: AsRef<str>>(item: &str, names: &[S], body: impl Fn(&str) -> String) -> String {
+    match names {
+        [name] => body(&text(name.as_ref())),
+        names => each(item, &array(names), &body(item)),
+    }
+}
+
+/// Writes a call, and then the printing of what it was for.
+pub(super) fn naming(call: &str, name: &str) -> String {
+    sequence(&[call.to_owned(), format!("print({name})")])
+}
+
 /// Writes statements one after the other.
 pub(super) fn sequence<S: AsRef<str>>(statements: &[S]) -> String {
     statements.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("; ")

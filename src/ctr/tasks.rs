@@ -1,7 +1,7 @@
 //! `ctr tasks`.
 
 use super::parse::Parsed;
-use super::source::{Map, array, call, one_or_array, sequence, text};
+use super::source::{Map, Missing, all_of, array, call, sequence, text};
 use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, one, option, process, script, switch};
 use super::{Result, Step};
 
@@ -85,7 +85,7 @@ fn delete(p: &Parsed) -> Result<Vec<Step>> {
         options.set("task", "true");
     }
     options.extend(p.options()?);
-    script(call("delete", &[one_or_array(p.args())], &options))
+    script(all_of("t", p.args(), Missing::Fails, |t| call("delete", &[t], &options)))
 }
 
 fn attach(p: &Parsed) -> Result<Vec<Step>> {
