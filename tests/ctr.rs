@@ -46,6 +46,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ctr::bytes go to standard output as they are", env, bytes_on_stdout),
         trial("ctr::events stand in the columns of ctr", env, events),
         trial("ctr::of several names each is done", env, several),
+        trial("ctr::programs read the same", env, for_programs),
         trial("ctr::mistakes", env, mistakes),
         trial("ctr::a password", env, a_password),
     ]
@@ -366,6 +367,79 @@ fn several(env: &Env) {
     for (theirs, ours) in theirs.into_iter().zip(ours) {
         assert_eq!(ours, theirs);
     }
+}
+
+/// What programs read of both: nothing, a name, or JSON with the same keys.
+fn for_programs(env: &Env) {
+    let stage = Stage::new(env, "ctr");
+    let line = |program: &str, words: &[&str]| {
+        let common = ["-n", stage.namespace.as_str()];
+        let output = match program {
+            "ctr" => env.ctr(&[&common[..], words].concat()),
+            _ => env.ctrsh(&[&["--snapshotter", &stage.snapshotter, "ctr"], &common[..], words].concat()),
+        };
+        output.ok()
+    };
+    let flag = format!("--snapshotter={}", stage.snapshotter);
+    let other = format!("{}.own", stage.namespace);
+    let archive = stage.folder.join("out.tar").to_string_lossy().into_owned();
+    let group = ["snapshots", flag.as_str()];
+    for program in ["ctr", "ctrsh"] {
+        for silent in [
+            &["namespaces", "create", &other, "a=b"][..],
+            &["namespaces", "label", &other, "a=c"],
+            &["containers", "create", &flag, IMAGE, "web", "sleep", "600"],
+            &["tasks", "start", "--detach", "--null-io", "web"],
+            &["tasks", "exec", "--detach", "--exec-id", "look", "web", "sleep", "600"],
+            &["tasks", "pause", "web"],
+            &["tasks", "resume", "web"],
+            &["tasks", "kill", "-s", "USR1", "--exec-id", "look", "web"],
+            &["tasks", "rm", "-f", "web"],
+            &["containers", "rm", "web"],
+            &["run", "-d", "--null-io", &flag, IMAGE, "web", "sleep", "600"],
+            &["tasks", "rm", "-f", "web"],
+            &["containers", "rm", "web"],
+            &["images", "export", &archive, IMAGE],
+            &[&group[..], &["prepare", "work"]].concat(),
+            &[&group[..], &["commit", "base", "work"]].concat(),
+            &[&group[..], &["rm", "base"]].concat(),
+        ] {
+            assert_eq!(line(program, silent), "", "{program} {silent:?}");
+        }
+        for (words, said) in [
+            (&["images", "tag", IMAGE, "example.test/a:1", "example.test/b:1"][..], "example.test/a:1\nexample.test/b:1\n"),
+            (&["images", "rm", "example.test/a:1", "example.test/b:1"], "example.test/a:1\nexample.test/b:1\n"),
+            (&["leases", "create", "--id", "night", "a=b"], "night\n"),
+            (&["leases", "rm", "night"], "night\n"),
+            (&["namespaces", "rm", &other], &format!("{other}\n")),
+        ] {
+            assert_eq!(line(program, words), said, "{program} {words:?}");
+        }
+    }
+    line("ctr", &["containers", "create", &flag, "--label", "a=b", IMAGE, "web", "sleep", "600"]);
+    line("ctr", &[&group[..], &["prepare", "work"]].concat());
+    for words in [
+        &["containers", "info", "web"][..],
+        &["containers", "info", "--spec", "web"],
+        &[&group[..], &["info", "work"]].concat(),
+        &[&group[..], &["info", "web"]].concat(),
+    ] {
+        let [mut theirs, mut ours] = ["ctr", "ctrsh"].map(|program| {
+            let said: serde_json::Value = serde_json::from_str(&line(program, words)).unwrap();
+            said
+        });
+        // ctr 1.6 knows no sandboxes, and has null for no extensions.
+        for value in [&mut theirs, &mut ours].into_iter().filter_map(serde_json::Value::as_object_mut) {
+            for empty in ["SandboxID", "Extensions"] {
+                value.remove(empty);
+            }
+        }
+        assert_eq!(ours, theirs, "{words:?}");
+    }
+    let (theirs, ours) = (line("ctr", &["images", "convert", "--oci", IMAGE, "example.test/c:1"]), {
+        line("ctrsh", &["images", "convert", "--oci", IMAGE, "example.test/d:1"])
+    });
+    assert_eq!(ours, theirs);
 }
 
 /// An event of another namespace, as both print it.

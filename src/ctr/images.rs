@@ -6,7 +6,7 @@ use super::parse::Parsed;
 use super::source::{self, Map, Missing, all_of, array, call, each, labels, naming, one_or_array, text, writing};
 use super::table::{
     ALL_PLATFORMS, ANY, COMMAND, Command, Flag, Form, LOCAL, LOCAL_OR_DAEMON, NO_REGISTRY, PLATFORM, QUIET, REGISTRY,
-    SNAPSHOTTER, SYNC_FS, Tier, Value, many, one, option, option_as, script, switch,
+    SNAPSHOTTER, SYNC_FS, Tier, Value, many, one, option, option_as, script, silent, switch,
 };
 use super::{Result, Step};
 
@@ -142,7 +142,7 @@ fn export(p: &Parsed) -> Result<Vec<Step>> {
     let images = one_or_array(&p.args()[1..]);
     script(match p.args()[0].as_str() {
         "-" => writing(&call("save", &[images, text("/dev/stdout")], &p.options()?)),
-        _ => call("save", &[images, p.text(0)], &p.options()?),
+        _ => return silent(call("save", &[images, p.text(0)], &p.options()?)),
     })
 }
 
@@ -219,7 +219,7 @@ const CONVERT: &[Flag] = &[
 ];
 
 fn convert(p: &Parsed) -> Result<Vec<Step>> {
-    script(call("convert", &[p.text(0), p.text(1)], &p.options()?))
+    script(format!("print({}.digest)", call("convert", &[p.text(0), p.text(1)], &p.options()?)))
 }
 
 const INSTALL: &[Flag] = &[

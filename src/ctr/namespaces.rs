@@ -2,7 +2,7 @@
 
 use super::parse::Parsed;
 use super::source::{Map, Missing, all_of, call, labels, naming};
-use super::table::{ANY, COMMAND, Command, QUIET, Tier, Value, listed, option, script, switch};
+use super::table::{ANY, COMMAND, Command, QUIET, Tier, Value, listed, option, script, silent, switch};
 use super::{Result, Step};
 
 const GROUP: &str = "namespaces";
@@ -13,7 +13,7 @@ fn create(p: &Parsed) -> Result<Vec<Step>> {
     if !pairs.is_empty() {
         arguments.push(labels(pairs));
     }
-    script(call("namespaces::create", &arguments, &Map::default()))
+    silent(call("namespaces::create", &arguments, &Map::default()))
 }
 
 fn list(p: &Parsed) -> Result<Vec<Step>> {
@@ -21,7 +21,7 @@ fn list(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 fn label(p: &Parsed) -> Result<Vec<Step>> {
-    script(format!("namespace({}).label({})", p.text(0), p.labels(1)?))
+    silent(format!("namespace({}).label({})", p.text(0), p.labels(1)?))
 }
 
 fn remove(p: &Parsed) -> Result<Vec<Step>> {

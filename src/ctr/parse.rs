@@ -311,7 +311,7 @@ impl Parsed {
         if let Some(namespace) = self.globals.last("namespace") {
             let change = source::call("namespace", &[source::text(namespace)], &Map::default());
             match steps.first_mut() {
-                Some(Step::Script(code) | Step::Process(code)) => {
+                Some(Step::Script(code) | Step::Silent(code) | Step::Process(code)) => {
                     *code = source::sequence(&[change, std::mem::take(code)])
                 }
                 _ => steps.insert(0, Step::Script(change)),

@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::parse::Parsed;
 use super::source::{Map, array, call, text};
-use super::table::{ANY, COMMAND, Command, Flag, Form, Tier, Value, many, one, option, process, script, switch};
+use super::table::{ANY, COMMAND, Command, Flag, Form, Tier, Value, many, one, option, process, silent, switch};
 use super::{Result, Step};
 
 const A: Tier = Tier::A;
@@ -127,7 +127,7 @@ fn create_call(named: &Named, options: &Map) -> String {
 
 fn create(p: &Parsed) -> Result<Vec<Step>> {
     let named = named(p)?;
-    script(create_call(&named, &options(p, &named)?))
+    silent(create_call(&named, &options(p, &named)?))
 }
 
 fn run(p: &Parsed) -> Result<Vec<Step>> {
@@ -139,9 +139,9 @@ fn run(p: &Parsed) -> Result<Vec<Step>> {
     }
     if p.has("tty") && !p.has("detach") {
         own.remove("rm");
-        let mut steps = vec![Step::Script(create_call(&named, &own)), Step::Start { id: named.id.clone() }];
+        let mut steps = vec![Step::Silent(create_call(&named, &own)), Step::Start { id: named.id.clone() }];
         if p.has("rm") {
-            steps.push(Step::Script(call("delete", &[text(&named.id)], &Map::default())));
+            steps.push(Step::Silent(call("delete", &[text(&named.id)], &Map::default())));
         }
         return Ok(steps);
     }
@@ -155,7 +155,7 @@ fn run(p: &Parsed) -> Result<Vec<Step>> {
     }
     all.extend(own);
     let run = call("run", &[text(&named.image)], &all);
-    if p.has("detach") { script(run) } else { process(run) }
+    if p.has("detach") { silent(run) } else { process(run) }
 }
 
 /// The commands.

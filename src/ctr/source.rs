@@ -251,6 +251,11 @@ pub(super) fn each_of<S: AsRef<str>>(item: &str, names: &[S], body: impl Fn(&str
     }
 }
 
+/// Writes the printing of a value as JSON as ctr indents it.
+pub(super) fn pretty(value: &str) -> String {
+    format!("print(to_json({value}, #{{ indent: 4 }}))")
+}
+
 /// Writes a call, and then the printing of what it was for.
 pub(super) fn naming(call: &str, name: &str) -> String {
     sequence(&[call.to_owned(), format!("print({name})")])

@@ -2,7 +2,7 @@
 
 use super::parse::Parsed;
 use super::source::{Map, Missing, all_of, array, call, sequence, text};
-use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, one, option, process, script, switch};
+use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, one, option, process, script, silent, switch};
 use super::{Result, Step};
 
 const GROUP: &str = "tasks";
@@ -18,7 +18,7 @@ fn start(p: &Parsed) -> Result<Vec<Step>> {
     let id = p.text(0);
     let with = |options: &Map| call("start", std::slice::from_ref(&id), options);
     if p.has("detach") {
-        return script(with(&options));
+        return silent(with(&options));
     }
     let mut inherited = Map::default();
     inherited.set("stdio", text("inherit"));
@@ -60,7 +60,7 @@ fn exec(p: &Parsed) -> Result<Vec<Step>> {
     }
     let arguments = [p.text(0), array(command)];
     if p.has("detach") {
-        return script(call("exec", &arguments, &options));
+        return silent(call("exec", &arguments, &options));
     }
     let mut inherited = Map::default();
     inherited.set("stdio", text("inherit"));
@@ -76,7 +76,7 @@ fn kill(p: &Parsed) -> Result<Vec<Step>> {
         None if options.is_empty() => {}
         None => arguments.push("()".into()),
     }
-    script(call("kill", &arguments, &options))
+    silent(call("kill", &arguments, &options))
 }
 
 fn delete(p: &Parsed) -> Result<Vec<Step>> {
@@ -85,7 +85,7 @@ fn delete(p: &Parsed) -> Result<Vec<Step>> {
         options.set("task", "true");
     }
     options.extend(p.options()?);
-    script(all_of("t", p.args(), Missing::Fails, |t| call("delete", &[t], &options)))
+    silent(all_of("t", p.args(), Missing::Fails, |t| call("delete", &[t], &options)))
 }
 
 fn attach(p: &Parsed) -> Result<Vec<Step>> {
@@ -94,8 +94,9 @@ fn attach(p: &Parsed) -> Result<Vec<Step>> {
     process(call("attach", &[p.text(0)], &options))
 }
 
-fn plain(name: &str, p: &Parsed) -> Result<Vec<Step>> {
-    script(call(name, &[p.text(0)], &Map::default()))
+/// What is done to a task, which ctr says nothing of.
+fn done(name: &str, p: &Parsed) -> Result<Vec<Step>> {
+    silent(call(name, &[p.text(0)], &Map::default()))
 }
 
 fn checkpoint(p: &Parsed) -> Result<Vec<Step>> {
@@ -208,7 +209,7 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "CONTAINER",
         count: (1, 1),
         sample: &["web"],
-        make: |p| plain("pause", p),
+        make: |p| done("pause", p),
         ..COMMAND
     },
     Command {
@@ -218,7 +219,7 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "CONTAINER",
         count: (1, 1),
         sample: &["web"],
-        make: |p| plain("resume", p),
+        make: |p| done("resume", p),
         ..COMMAND
     },
     Command {
@@ -228,7 +229,7 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "CONTAINER",
         count: (1, 1),
         sample: &["web"],
-        make: |p| plain("ps", p),
+        make: |p| script(call("ps", &[p.text(0)], &Map::default())),
         ..COMMAND
     },
     Command {

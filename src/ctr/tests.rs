@@ -67,7 +67,8 @@ fn lines_are_what_a_user_would_write() {
     is("images check --snapshotter native", "check((), #{ snapshotter: \"native\" })");
     is("images label a team=core old=", "image(\"a\").label(#{ team: \"core\", old: \"\" })");
     is("images prune --all", "prune()");
-    is("c info --spec web", "container(\"web\").spec");
+    is("c info --spec web", "print(to_json(container(\"web\").spec, #{ indent: 4 }))");
+    is("c info web", "print(to_json(container(\"web\").record, #{ indent: 4 }))");
     is("c rm --keep-snapshot a b", {
         "let failed = (); for c in [\"a\", \"b\"] { try { delete(c, #{ keep_snapshot: true }) } catch (e) { if failed == () \
          { failed = e } else { log::error(e.message) } } } if failed != () { throw failed }"

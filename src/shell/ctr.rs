@@ -78,9 +78,9 @@ impl Shell {
                         Err(status) => status,
                     };
                 }
-                Step::Script(text) | Step::Process(text) => {
+                Step::Script(text) | Step::Silent(text) | Step::Process(text) => {
                     // What a process gives is its output, and its exit status.
-                    let show = if matches!(step, Step::Process(_)) { Show::Nothing } else { Show::Value };
+                    let show = if matches!(step, Step::Script(_)) { Show::Value } else { Show::Nothing };
                     let ended = self.run(&Source::input(text.as_str()), show);
                     if let Some(value) = ended.value {
                         if let (Step::Process(_), Ok(value)) = (step, self.interpreter.json(&value)) {
