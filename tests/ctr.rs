@@ -47,6 +47,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ctr::events stand in the columns of ctr", env, events),
         trial("ctr::of several names each is done", env, several),
         trial("ctr::programs read the same", env, for_programs),
+        trial("ctr::what is given as nothing", env, nothing),
         trial("ctr::mistakes", env, mistakes),
         trial("ctr::a password", env, a_password),
     ]
@@ -407,7 +408,10 @@ fn for_programs(env: &Env) {
             assert_eq!(line(program, silent), "", "{program} {silent:?}");
         }
         for (words, said) in [
-            (&["images", "tag", IMAGE, "example.test/a:1", "example.test/b:1"][..], "example.test/a:1\nexample.test/b:1\n"),
+            (
+                &["images", "tag", IMAGE, "example.test/a:1", "example.test/b:1"][..],
+                "example.test/a:1\nexample.test/b:1\n",
+            ),
             (&["images", "rm", "example.test/a:1", "example.test/b:1"], "example.test/a:1\nexample.test/b:1\n"),
             (&["leases", "create", "--id", "night", "a=b"], "night\n"),
             (&["leases", "rm", "night"], "night\n"),
@@ -440,6 +444,35 @@ fn for_programs(env: &Env) {
         line("ctrsh", &["images", "convert", "--oci", IMAGE, "example.test/d:1"])
     });
     assert_eq!(ours, theirs);
+}
+
+/// Variables and values that are empty, names without a value, and flags that are given twice.
+fn nothing(env: &Env) {
+    let stage = Stage::new(env, "ctr");
+    let both = |wanted: i32, variables: &[(&str, &str)], words: &[&str]| {
+        let mut ctr = std::process::Command::new("ctr");
+        ctr.env("PATH", PATH).env("CONTAINERD_ADDRESS", env.socket());
+        let mut ctrsh = env.bare_ctrsh_command();
+        ctrsh.env("CONTAINERD_ADDRESS", env.socket()).args(["--allow", "all", "ctr"]);
+        [ctr, ctrsh].map(|mut command| {
+            command.env("CONTAINERD_SNAPSHOTTER", &stage.snapshotter).envs(variables.iter().copied()).args(words);
+            let output = Output::of(&mut command);
+            assert_eq!(output.status == 0, wanted == 0, "{output}");
+            output
+        })
+    };
+    let [_, ours] = both(1, &[("CONTAINERD_NAMESPACE", "")], &["containers", "ls"]);
+    assert!(ours.stderr.contains("CONTAINERD_NAMESPACE is set to nothing"), "{ours}");
+    let [_, ours] = both(1, &[("CONTAINERD_ADDRESS", "")], &["containers", "ls"]);
+    assert!(ours.stderr.contains("CONTAINERD_ADDRESS is set to nothing"), "{ours}");
+    let namespace = stage.namespace.as_str();
+    both(0, &[("CONTAINERD_NAMESPACE", "")], &["-n", namespace, "containers", "ls"]);
+    let [theirs, ours] = both(0, &[], &["-n", "elsewhere", "-n", namespace, "images", "ls", "-q"]);
+    assert!(ours.stdout == theirs.stdout && ours.stdout.contains(IMAGE), "{ours}");
+    let says = ["sh", "-c", "echo $PATH $FOO"];
+    let flags = ["--snapshotter", &stage.snapshotter, "--env", "PATH", "--env", "FOO=", "--cwd", "", IMAGE, "it"];
+    let [theirs, ours] = both(0, &[], &[&["-n", namespace, "run", "--rm"], &flags[..], &says].concat());
+    assert!(ours.stdout == theirs.stdout && ours.stdout.contains("bin"), "{ours}{theirs}");
 }
 
 /// An event of another namespace, as both print it.

@@ -84,6 +84,8 @@ pub enum Step {
 pub struct Globals {
     /// Where the daemon listens.
     pub address: Option<String>,
+    /// The namespace, which the steps change to.
+    pub namespace: Option<String>,
     /// How long it may take; zero is for ever.
     pub timeout: Option<Duration>,
     /// How long the daemon may take to accept.

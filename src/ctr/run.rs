@@ -78,7 +78,7 @@ const RUN: &[Flag] = &[
     switch("remap-labels", B, option(Value::Switch)),
     switch("privileged-without-host-devices", B, option(Value::Switch)),
     one("cpus", "1.5", A, option(Value::Number)),
-    one("cpu-shares", "512", B, option(Value::Count(None))),
+    one("cpu-shares", "512", B, option(Value::Count(Some(0)))),
     one("cpuset-cpus", "0-1", B, option(Value::Text)),
     one("cpuset-mems", "0", B, option(Value::Text)),
     super::table::SYNC_FS,
@@ -130,6 +130,13 @@ fn create(p: &Parsed) -> Result<Vec<Step>> {
     silent(create_call(&named, &options(p, &named)?))
 }
 
+/// Sets the weight that ctr has as a default, which is the kernel's, but in the spec.
+fn weigh(p: &Parsed, options: &mut Map) {
+    if p.value("cpu-shares").is_none() && p.value("config").is_none() {
+        options.set("cpu_shares", "1024");
+    }
+}
+
 fn run(p: &Parsed) -> Result<Vec<Step>> {
     let named = named(p)?;
     let mut own = options(p, &named)?;
@@ -139,6 +146,7 @@ fn run(p: &Parsed) -> Result<Vec<Step>> {
     }
     if p.has("tty") && !p.has("detach") {
         own.remove("rm");
+        weigh(p, &mut own);
         let mut steps = vec![Step::Silent(create_call(&named, &own)), Step::Start { id: named.id.clone() }];
         if p.has("rm") {
             steps.push(Step::Silent(call("delete", &[text(&named.id)], &Map::default())));
@@ -148,6 +156,7 @@ fn run(p: &Parsed) -> Result<Vec<Step>> {
     if p.has("null-io") {
         own.set("log_uri", text("null"));
     }
+    weigh(p, &mut own);
     let mut all = Map::default();
     all.set("id", text(&named.id));
     if !p.has("detach") {

@@ -174,15 +174,14 @@ pub(super) fn labels<S: AsRef<str>>(pairs: &[S]) -> String {
     map.text()
 }
 
-/// Writes a map of an environment: `NAME=VALUE`, or a name alone, which is then unset.
-pub(super) fn environment<S: AsRef<str>>(pairs: &[S]) -> String {
+/// Writes a map of an environment: `NAME=VALUE`. A name alone changes nothing in ctr either, as it unsets what is not set yet:
+/// the image's own environment comes later (containerd `cmd/ctr/commands/run/run_unix.go`).
+pub(super) fn environment<S: AsRef<str>>(pairs: &[S]) -> Map {
     let mut map = Map::default();
-    for pair in pairs {
-        let (name, value) =
-            pair.as_ref().split_once('=').map_or((pair.as_ref(), None), |(name, value)| (name, Some(value)));
-        map.set(name, value.map_or_else(|| "()".into(), text));
+    for (name, value) in pairs.iter().filter_map(|pair| pair.as_ref().split_once('=')) {
+        map.set(name, text(value));
     }
-    map.text()
+    map
 }
 
 /// A call that writes to standard output, where nothing else goes then, as its value would.
@@ -293,6 +292,6 @@ mod tests {
 
     #[test]
     fn the_last_value_of_a_variable_counts() {
-        assert_eq!(environment(&["B=1", "A=x=y", "C", "B=2"]), "#{ B: \"2\", A: \"x=y\", C: () }");
+        assert_eq!(environment(&["B=1", "A=x=y", "C", "B=2"]).text(), "#{ B: \"2\", A: \"x=y\" }");
     }
 }

@@ -2,7 +2,9 @@
 
 use super::parse::Parsed;
 use super::source::{Map, Missing, all_of, array, call, sequence, text};
-use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, one, option, process, script, silent, switch};
+use super::table::{
+    ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, one, option, process, script, silent, switch,
+};
 use super::{Result, Step};
 
 const GROUP: &str = "tasks";

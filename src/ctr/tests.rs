@@ -51,7 +51,10 @@ fn lines_are_what_a_user_would_write() {
     is("images import --index-name x/all:1 --discard-unpacked-layers a.tar", {
         "load(\"a.tar\", #{ index_name: \"x/all:1\", discard_unpacked_layers: true })"
     });
-    is("images tag --force a b c", "tag(\"a\", \"b\", #{ force: true }); print(\"b\"); tag(\"a\", \"c\", #{ force: true }); print(\"c\")");
+    is(
+        "images tag --force a b c",
+        "tag(\"a\", \"b\", #{ force: true }); print(\"b\"); tag(\"a\", \"c\", #{ force: true }); print(\"c\")",
+    );
     is("images rm --sync a b", {
         "let failed = (); for i in [\"a\", \"b\"] { try { delete_images(i, #{ wait: true }); print(i) } catch (e) { if e.kind == \"not_found\" \
          { log::warn(e.message) } else if failed == () { failed = e } else { log::error(e.message) } } } if failed != () { throw failed }"
@@ -107,11 +110,18 @@ fn a_container_takes_all_that_follows_its_id() {
     is(
         "run -d --memory-limit 67108864 --cpus 1.5 --env B=1 --env A=2 --env-file e img id sh -c 'exit 1' -- --rm",
         "run(\"img\", #{ id: \"id\", env: #{ B: \"1\", A: \"2\" }, env_file: \"e\", memory_limit: \"64MiB\", detach: true, cpus: 1.5, \
-         command: [\"sh\", \"-c\", \"exit 1\", \"--\", \"--rm\"] })",
+         command: [\"sh\", \"-c\", \"exit 1\", \"--\", \"--rm\"], cpu_shares: 1024 })",
     );
+    is(
+        "run -d --user '' --snapshotter= --env FOO --env-file '' --cpu-shares 0 img id",
+        "run(\"img\", #{ id: \"id\", detach: true })",
+    );
+    is("run -d img id", "run(\"img\", #{ id: \"id\", detach: true, cpu_shares: 1024 })");
     is("c create --cpu-quota -1 --memory-limit 0 img id", "create(\"id\", \"img\")");
-    is("run --config c.json id", "run(\"/\", #{ id: \"id\", config: \"c.json\", rootfs: true })");
-    is("run --null-io -d img id", "run(\"img\", #{ id: \"id\", detach: true, log_uri: \"null\" })");
+    is("run --config c.json id", {
+        "run(\"/\", #{ id: \"id\", stdio: \"inherit\", config: \"c.json\", rootfs: true })"
+    });
+    is("run --null-io -d img id", "run(\"img\", #{ id: \"id\", detach: true, log_uri: \"null\", cpu_shares: 1024 })");
 }
 
 #[test]

@@ -33,7 +33,11 @@ const TO_JSON: Spec = Spec {
     name: "to_json",
     on: On::Free,
     params: &[Param::new("value")],
-    options: &[Opt::new("indent", "int", "By how many blanks each level is set in, a value a line. Default: one line.")],
+    options: &[Opt::new(
+        "indent",
+        "int",
+        "By how many blanks each level is set in, a value a line. Default: one line.",
+    )],
     access: Access::Read,
     doc: "Returns any value as JSON: objects become their properties, times RFC 3339.",
     examples: &[

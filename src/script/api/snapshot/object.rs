@@ -135,9 +135,12 @@ impl Object for SnapshotObject {
                 "Files and folders that it has by itself, without what it stands on.",
                 |s, session| Ok(bytes(s.usage(session)?.inodes)),
             ),
-            F::on_demand("record", "map", "All that the snapshotter knows, in the words of `ctr snapshots info`.", |s, _| {
-                Ok(convert::from_json(s.snapshot.info.as_ctr()))
-            }),
+            F::on_demand(
+                "record",
+                "map",
+                "All that the snapshotter knows, in the words of `ctr snapshots info`.",
+                |s, _| Ok(convert::from_json(s.snapshot.info.as_ctr())),
+            ),
         ];
         FIELDS
     }

@@ -1,6 +1,5 @@
 //! What can be asked of snapshots.
 
-
 use std::borrow::Cow;
 use std::sync::Arc;
 
