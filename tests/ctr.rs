@@ -44,6 +44,10 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ctr::a line is shown and run", env, shown_and_run),
         trial("ctr::a line ends as its process does", env, exit_statuses),
         trial("ctr::bytes go to standard output as they are", env, bytes_on_stdout),
+        trial("ctr::events stand in the columns of ctr", env, events),
+        trial("ctr::of several names each is done", env, several),
+        trial("ctr::programs read the same", env, for_programs),
+        trial("ctr::what is given as nothing", env, nothing),
         trial("ctr::mistakes", env, mistakes),
         trial("ctr::a password", env, a_password),
     ]
@@ -56,6 +60,7 @@ fn interpreter(runtime: &tokio::runtime::Runtime) -> Interpreter {
         registry: ctrsh::registry::Client::new(ctrsh::registry::Config::default()),
         progress: Arc::new(Silent),
         confirm: Arc::new(Unasked),
+        streams: None,
         audit: None,
         settings: Settings {
             snapshotter: None,
@@ -316,6 +321,195 @@ fn bytes_on_stdout(env: &Env) {
     let terminal = Terminal::run(&command(&["content", "get", layer]));
     terminal.wait_for("is a terminal");
     assert_eq!(terminal.leave(), 1);
+}
+
+/// Of three names the second is not there: what ends how, what is said of it, and what is left.
+fn several(env: &Env) {
+    let stage = Stage::new(env, "ctr");
+    let flag = format!("--snapshotter={}", stage.snapshotter);
+    let of = |program: &str, words: &[&str]| {
+        let common = ["-n", stage.namespace.as_str()];
+        match program {
+            "ctr" => env.ctr(&[&common[..], words].concat()),
+            _ => env.ctrsh(&[&["--snapshotter", &stage.snapshotter, "ctr"], &common[..], words].concat()),
+        }
+    };
+    let outcomes = ["ctr", "ctrsh"].map(|program| {
+        let mut seen = Vec::new();
+        let mut rm = |group: &str, words: &[&str], list: &[&str]| {
+            let output = of(program, &[&[group], words].concat());
+            let mut left: Vec<String> = stage.ctr(list).lines().map(str::to_owned).collect();
+            left.retain(|line| line.contains("pair-"));
+            seen.push((format!("{group} {words:?}"), output.status, output.stdout, left));
+        };
+        for id in ["pair-a", "pair-b"] {
+            stage.ctr(&["run", "-d", "--null-io", &flag, IMAGE, id, "sleep", "600"]);
+        }
+        rm("tasks", &["rm", "-f", "pair-a", "missing", "pair-b"], &["tasks", "ls", "-q"]);
+        rm("containers", &["rm", "pair-a", "missing", "pair-b"], &["containers", "ls", "-q"]);
+        rm("containers", &["rm", "missing"], &["containers", "ls", "-q"]);
+        for name in ["example.test/pair-a:1", "example.test/pair-b:1"] {
+            rm("images", &["tag", IMAGE, name], &["images", "ls", "-q"]);
+        }
+        let names = ["example.test/pair-a:1", "example.test/missing:1", "example.test/pair-b:1"];
+        rm("images", &[&["rm"][..], &names].concat(), &["images", "ls", "-q"]);
+        rm("images", &["rm", "example.test/missing:1"], &["images", "ls", "-q"]);
+        for id in ["pair-a", "pair-b"] {
+            rm("leases", &["create", "--id", id, "a=b"], &["leases", "ls", "-q"]);
+        }
+        rm("leases", &["rm", "pair-a", "missing", "pair-b"], &["leases", "ls", "-q"]);
+        rm("leases", &["rm", "pair-b"], &["leases", "ls", "-q"]);
+        let missing = format!("sha256:{}", "0".repeat(64));
+        rm("content", &["rm", &missing], &["leases", "ls", "-q"]);
+        rm("content", &["rm", &missing, "bogus"], &["leases", "ls", "-q"]);
+        seen
+    });
+    let [theirs, ours] = outcomes;
+    for (theirs, ours) in theirs.into_iter().zip(ours) {
+        assert_eq!(ours, theirs);
+    }
+}
+
+/// What programs read of both: nothing, a name, or JSON with the same keys.
+fn for_programs(env: &Env) {
+    let stage = Stage::new(env, "ctr");
+    let line = |program: &str, words: &[&str]| {
+        let common = ["-n", stage.namespace.as_str()];
+        let output = match program {
+            "ctr" => env.ctr(&[&common[..], words].concat()),
+            _ => env.ctrsh(&[&["--snapshotter", &stage.snapshotter, "ctr"], &common[..], words].concat()),
+        };
+        output.ok()
+    };
+    let flag = format!("--snapshotter={}", stage.snapshotter);
+    let other = format!("{}.own", stage.namespace);
+    let archive = stage.folder.join("out.tar").to_string_lossy().into_owned();
+    let group = ["snapshots", flag.as_str()];
+    for program in ["ctr", "ctrsh"] {
+        for silent in [
+            &["namespaces", "create", &other, "a=b"][..],
+            &["namespaces", "label", &other, "a=c"],
+            &["containers", "create", &flag, IMAGE, "web", "sleep", "600"],
+            &["tasks", "start", "--detach", "--null-io", "web"],
+            &["tasks", "exec", "--detach", "--exec-id", "look", "web", "sleep", "600"],
+            &["tasks", "pause", "web"],
+            &["tasks", "resume", "web"],
+            &["tasks", "kill", "-s", "USR1", "--exec-id", "look", "web"],
+            &["tasks", "rm", "-f", "web"],
+            &["containers", "rm", "web"],
+            &["run", "-d", "--null-io", &flag, IMAGE, "web", "sleep", "600"],
+            &["tasks", "rm", "-f", "web"],
+            &["containers", "rm", "web"],
+            &["images", "export", &archive, IMAGE],
+            &[&group[..], &["prepare", "work"]].concat(),
+            &[&group[..], &["commit", "base", "work"]].concat(),
+            &[&group[..], &["rm", "base"]].concat(),
+        ] {
+            assert_eq!(line(program, silent), "", "{program} {silent:?}");
+        }
+        for (words, said) in [
+            (
+                &["images", "tag", IMAGE, "example.test/a:1", "example.test/b:1"][..],
+                "example.test/a:1\nexample.test/b:1\n",
+            ),
+            (&["images", "rm", "example.test/a:1", "example.test/b:1"], "example.test/a:1\nexample.test/b:1\n"),
+            (&["leases", "create", "--id", "night", "a=b"], "night\n"),
+            (&["leases", "rm", "night"], "night\n"),
+            (&["namespaces", "rm", &other], &format!("{other}\n")),
+        ] {
+            assert_eq!(line(program, words), said, "{program} {words:?}");
+        }
+    }
+    line("ctr", &["containers", "create", &flag, "--label", "a=b", IMAGE, "web", "sleep", "600"]);
+    line("ctr", &[&group[..], &["prepare", "work"]].concat());
+    for words in [
+        &["containers", "info", "web"][..],
+        &["containers", "info", "--spec", "web"],
+        &[&group[..], &["info", "work"]].concat(),
+        &[&group[..], &["info", "web"]].concat(),
+    ] {
+        let [mut theirs, mut ours] = ["ctr", "ctrsh"].map(|program| {
+            let said: serde_json::Value = serde_json::from_str(&line(program, words)).unwrap();
+            said
+        });
+        // ctr 1.6 knows no sandboxes, and has null for no extensions.
+        for value in [&mut theirs, &mut ours].into_iter().filter_map(serde_json::Value::as_object_mut) {
+            for empty in ["SandboxID", "Extensions"] {
+                value.remove(empty);
+            }
+        }
+        assert_eq!(ours, theirs, "{words:?}");
+    }
+    let (theirs, ours) = (line("ctr", &["images", "convert", "--oci", IMAGE, "example.test/c:1"]), {
+        line("ctrsh", &["images", "convert", "--oci", IMAGE, "example.test/d:1"])
+    });
+    assert_eq!(ours, theirs);
+}
+
+/// Variables and values that are empty, names without a value, and flags that are given twice.
+fn nothing(env: &Env) {
+    let stage = Stage::new(env, "ctr");
+    let both = |wanted: i32, variables: &[(&str, &str)], words: &[&str]| {
+        let mut ctr = std::process::Command::new("ctr");
+        ctr.env("PATH", PATH).env("CONTAINERD_ADDRESS", env.socket());
+        let mut ctrsh = env.bare_ctrsh_command();
+        ctrsh.env("CONTAINERD_ADDRESS", env.socket()).args(["--allow", "all", "ctr"]);
+        [ctr, ctrsh].map(|mut command| {
+            command.env("CONTAINERD_SNAPSHOTTER", &stage.snapshotter).envs(variables.iter().copied()).args(words);
+            let output = Output::of(&mut command);
+            assert_eq!(output.status == 0, wanted == 0, "{output}");
+            output
+        })
+    };
+    let [_, ours] = both(1, &[("CONTAINERD_NAMESPACE", "")], &["containers", "ls"]);
+    assert!(ours.stderr.contains("CONTAINERD_NAMESPACE is set to nothing"), "{ours}");
+    let [_, ours] = both(1, &[("CONTAINERD_ADDRESS", "")], &["containers", "ls"]);
+    assert!(ours.stderr.contains("CONTAINERD_ADDRESS is set to nothing"), "{ours}");
+    let namespace = stage.namespace.as_str();
+    both(0, &[("CONTAINERD_NAMESPACE", "")], &["-n", namespace, "containers", "ls"]);
+    let [theirs, ours] = both(0, &[], &["-n", "elsewhere", "-n", namespace, "images", "ls", "-q"]);
+    assert!(ours.stdout == theirs.stdout && ours.stdout.contains(IMAGE), "{ours}");
+    let says = ["sh", "-c", "echo $PATH $FOO"];
+    let flags = ["--snapshotter", &stage.snapshotter, "--env", "PATH", "--env", "FOO=", "--cwd", "", IMAGE, "it"];
+    let [theirs, ours] = both(0, &[], &[&["-n", namespace, "run", "--rm"], &flags[..], &says].concat());
+    assert!(ours.stdout == theirs.stdout && ours.stdout.contains("bin"), "{ours}{theirs}");
+}
+
+/// An event of another namespace, as both print it.
+fn events(env: &Env) {
+    let stage = Stage::new(env, "ctr");
+    let folder = env.new_folder("ctr");
+    let (theirs, ours) = (folder.join("ctr"), folder.join("ctrsh"));
+    let mut ctr = std::process::Command::new("ctr");
+    ctr.env("PATH", PATH).arg("--address").arg(env.socket()).arg("events");
+    let mut ctrsh = env.ctrsh_command();
+    ctrsh.args(["ctr", "-n", "elsewhere", "events"]);
+    let mut running = [(&mut ctr, &theirs), (&mut ctrsh, &ours)].map(|(command, path)| {
+        let file = std::fs::File::create(path).unwrap();
+        command.stdin(Stdio::null()).stdout(file).stderr(Stdio::null()).spawn().unwrap()
+    });
+    let lines = |path: &std::path::Path, name: &str| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let own = |line: &&str| line.contains(&stage.namespace) && line.contains(name) && line.ends_with('}');
+        text.lines().filter(own).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let begun = std::time::Instant::now();
+    for number in 0.. {
+        // What both saw has the same line in both.
+        let name = format!("example.test/event:{number}");
+        stage.ctr(&["images", "tag", IMAGE, &name]);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let [theirs, ours] = [&theirs, &ours].map(|path| lines(path, &name));
+        if !theirs.is_empty() && !ours.is_empty() {
+            assert_eq!(theirs, ours);
+            break;
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "no event of {name}: {theirs:?} {ours:?}");
+    }
+    for child in &mut running {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }
 
 fn mistakes(env: &Env) {

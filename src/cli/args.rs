@@ -66,11 +66,11 @@ pub struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Global {
     /// containerd's socket [env: CONTAINERD_ADDRESS] [default: /run/containerd/containerd.sock].
-    #[arg(short, long, global = true, value_name = "SOCKET")]
+    #[arg(short, long, global = true, overrides_with = "address", value_name = "SOCKET")]
     pub address: Option<String>,
 
     /// The namespace [env: CONTAINERD_NAMESPACE] [default: default].
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, overrides_with = "namespace")]
     pub namespace: Option<String>,
 
     /// How long a script, or a line of the prompt, may take, such as 10m.
@@ -262,6 +262,7 @@ mod tests {
                 &["--debug", "-n", "k8s.io", "run", "-t", "a", "b"],
             ),
             (&["-n", "x", "ctr", "run", "--help"], Some("x"), &["run", "--help"]),
+            (&["ctr", "-n", "x", "-n", "y", "images", "ls"], Some("y"), &["images", "ls"]),
             (&["ctr", "--show", "images", "ls", "--json"], None, &["images", "ls", "--json"]),
             (&["ctr", "--help"], None, &["--help"]),
         ] {

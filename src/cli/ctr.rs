@@ -4,6 +4,7 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use super::args::{Cli, Command};
+use super::environment;
 use super::run::{Choices, Cleaned, Error, Setting, on_runtime, shell_for};
 use crate::ctr::{self, Line};
 use crate::shell::{self, Interrupt, Screen, status};
@@ -20,6 +21,15 @@ pub(super) fn line(cli: &mut Cli) -> Option<ctr::Result<Line>> {
     let line = ctr::translate(&words);
     if let Ok(Line::Steps(steps)) = &line {
         let globals = &steps.globals;
+        // A script whose variable came out empty must not get to work on what it did not mean.
+        for (name, flag, said) in [
+            ("CONTAINERD_NAMESPACE", "--namespace", globals.namespace.is_some()),
+            ("CONTAINERD_ADDRESS", "--address", globals.address.is_some() || cli.global.address.is_some()),
+        ] {
+            if !said && environment::variable(name).is_some_and(|value| value.is_empty()) {
+                return Some(Err(ctr::Error::EmptyVariable { name, flag }));
+            }
+        }
         let duration = |duration: std::time::Duration| humantime::format_duration(duration).to_string();
         let flags = &mut cli.global;
         flags.address = flags.address.take().or_else(|| globals.address.clone());

@@ -192,6 +192,32 @@ impl Introspection {
     }
 }
 
+impl Server {
+    /// Writes it as `ctr info` prints it: the answer of the daemon, without what is nothing.
+    #[must_use]
+    pub fn as_ctr(&self) -> serde_json::Value {
+        let deprecations: Vec<_> = self.deprecations.iter().map(Deprecation::as_ctr).collect();
+        let mut server = serde_json::json!({ "uuid": self.uuid });
+        for (name, number) in [("pid", self.pid), ("pidns", self.pid_namespace)] {
+            if number > 0 {
+                server[name] = number.into();
+            }
+        }
+        if !deprecations.is_empty() {
+            server["deprecations"] = deprecations.into();
+        }
+        server
+    }
+}
+
+impl Deprecation {
+    fn as_ctr(&self) -> serde_json::Value {
+        let at = self.last_occurrence;
+        let at = serde_json::json!({ "seconds": at.timestamp(), "nanos": at.timestamp_subsec_nanos() });
+        serde_json::json!({ "id": self.id, "message": self.message, "last_occurrence": at })
+    }
+}
+
 impl Plugin {
     fn from_wire(wire: api::Plugin) -> Self {
         let platform = |p: containerd_client::types::Platform| {

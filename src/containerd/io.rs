@@ -281,6 +281,17 @@ impl Terminal {
         self.stdin.take()
     }
 
+    /// Takes the ends that output and error output are read from, so that each can be read by a task of its own.
+    pub fn take_outputs(&mut self) -> (Option<Receiver>, Option<Receiver>) {
+        (self.stdout.take(), self.stderr.take())
+    }
+
+    /// Returns one of a process whose output goes elsewhere, and which has no input.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { stdin: None, stdout: None, stderr: None, stdin_path: PathBuf::new(), is_terminal: false, folder: None }
+    }
+
     /// Writes keys.
     ///
     /// # Errors

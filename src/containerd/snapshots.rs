@@ -53,6 +53,31 @@ pub struct Info {
     pub labels: Labels,
 }
 
+impl Info {
+    /// Writes it as `ctr snapshots info` prints it (containerd `core/snapshots/snapshotter.go`).
+    #[must_use]
+    pub fn as_ctr(&self) -> serde_json::Value {
+        let kind = match self.kind {
+            Kind::View => "View",
+            Kind::Active => "Active",
+            Kind::Committed => "Committed",
+        };
+        let mut info = serde_json::json!({
+            "Kind": kind,
+            "Name": self.name,
+            "Created": wire::as_go(self.created_at),
+            "Updated": wire::as_go(self.updated_at),
+        });
+        if let Some(parent) = &self.parent {
+            info["Parent"] = parent.as_str().into();
+        }
+        if !self.labels.is_empty() {
+            info["Labels"] = serde_json::json!(self.labels);
+        }
+        info
+    }
+}
+
 /// The disk that a snapshot takes by itself, without its parents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {

@@ -20,6 +20,13 @@ pub(crate) fn time(timestamp: Option<Timestamp>) -> DateTime<Utc> {
         .unwrap_or_else(|| DateTime::from_timestamp(GO_ZERO, 0).unwrap_or_default())
 }
 
+/// Writes a time as Go does in JSON: RFC 3339, without the zeros at its end.
+pub(crate) fn as_go(at: DateTime<Utc>) -> String {
+    let fraction = format!(".{:09}", at.timestamp_subsec_nanos());
+    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
+    format!("{}{fraction}Z", at.format("%Y-%m-%dT%H:%M:%S"))
+}
+
 const GO_ZERO: i64 = -62_135_596_800;
 
 pub(crate) fn labels(labels: HashMap<String, String>) -> Labels {

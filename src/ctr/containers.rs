@@ -1,8 +1,8 @@
 //! `ctr containers`, but for `create`, which is with `run`.
 
 use super::parse::Parsed;
-use super::source::{Map, call, one_or_array};
-use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, option, script, switch};
+use super::source::{Map, Missing, all_of, call, pretty};
+use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, option, script, silent, switch};
 use super::{Result, Step};
 
 const GROUP: &str = "containers";
@@ -12,12 +12,13 @@ fn list(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 fn info(p: &Parsed) -> Result<Vec<Step>> {
-    let part = if p.has("spec") { ".spec" } else { "" };
-    script(format!("container({}){part}", p.text(0)))
+    let part = if p.has("spec") { "spec" } else { "record" };
+    script(pretty(&format!("container({}).{part}", p.text(0))))
 }
 
 fn delete(p: &Parsed) -> Result<Vec<Step>> {
-    script(call("delete", &[one_or_array(p.args())], &p.options()?))
+    let options = p.options()?;
+    silent(all_of("c", p.args(), Missing::Fails, |c| call("delete", &[c], &options)))
 }
 
 fn label(p: &Parsed) -> Result<Vec<Step>> {

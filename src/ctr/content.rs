@@ -1,10 +1,10 @@
 //! `ctr content`.
 
 use super::parse::Parsed;
-use super::source::{Map, call, one_or_array, text, writing};
+use super::source::{Map, Missing, all_of, call, naming, one_or_array, text, writing};
 use super::table::{
     ALL_PLATFORMS, ANY, COMMAND, Command, Flag, Form, PLATFORM, QUIET, REGISTRY, Tier, Value, listed, many, one,
-    option, script, switch,
+    option, script, silent, switch,
 };
 use super::{Result, Step};
 
@@ -26,7 +26,7 @@ fn ingest(p: &Parsed) -> Result<Vec<Step>> {
     source.set("path", text("/dev/stdin"));
     options.set("ref", p.text(0));
     options.extend(p.options()?);
-    script(call("content::ingest", &[source.text()], &options))
+    silent(call("content::ingest", &[source.text()], &options))
 }
 
 fn edit(p: &Parsed) -> Result<Vec<Step>> {
@@ -34,7 +34,8 @@ fn edit(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 fn delete(p: &Parsed) -> Result<Vec<Step>> {
-    script(call("content::delete", &[one_or_array(p.args())], &Map::default()))
+    let body = |b: &str| naming(&call("content::delete", &[b], &Map::default()), b);
+    script(all_of("b", p.args(), Missing::IsTold, body))
 }
 
 fn label(p: &Parsed) -> Result<Vec<Step>> {
@@ -66,7 +67,8 @@ fn fetch_object(p: &Parsed) -> Result<Vec<Step>> {
     let mut options = Map::default();
     options.set("raw", "true");
     options.extend(p.options()?);
-    script(format!("print({})", call("content::fetch_object", &[p.text(0), text("")], &options)))
+    let object = call("content::fetch_object", &[p.text(0), text("")], &options);
+    script(call("write_file", &[text("/dev/stdout"), object], &Map::default()))
 }
 
 fn fetch_blob(p: &Parsed) -> Result<Vec<Step>> {

@@ -41,6 +41,14 @@ pub enum Error {
         /// Where it belongs, or which is nearest.
         hint: Option<String>,
     },
+    /// A variable of the environment is set to nothing, where its being so is hardly meant.
+    #[error("{name} is set to nothing")]
+    EmptyVariable {
+        /// The variable.
+        name: &'static str,
+        /// The flag that says the same.
+        flag: &'static str,
+    },
     /// A flag lacks its value.
     #[error("{} {flag} needs a value", words("ctr", .command))]
     NoValue {
@@ -126,6 +134,9 @@ impl Failure for Error {
                 Some(hint.clone())
             }
             Self::UnknownFlag { hint, .. } => hint.clone(),
+            Self::EmptyVariable { name, flag } => {
+                Some(format!("unset {name}, set it to what is meant, or say that with {flag}; ctr refuses it too"))
+            }
             Self::NoValue { flag, .. } => Some(format!("write {flag} VALUE or {flag}=VALUE")),
             Self::BadValue { .. } => None,
             Self::Refused { cure, .. } => Some(cure.clone()),

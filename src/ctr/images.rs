@@ -3,10 +3,10 @@
 use super::content::DIGEST;
 use super::error::Error;
 use super::parse::Parsed;
-use super::source::{self, Map, array, call, each, labels, one_or_array, text, writing};
+use super::source::{self, Map, Missing, all_of, array, call, each, labels, naming, one_or_array, text, writing};
 use super::table::{
     ALL_PLATFORMS, ANY, COMMAND, Command, Flag, Form, LOCAL, LOCAL_OR_DAEMON, NO_REGISTRY, PLATFORM, QUIET, REGISTRY,
-    SNAPSHOTTER, SYNC_FS, Tier, Value, many, one, option, option_as, script, switch,
+    SNAPSHOTTER, SYNC_FS, Tier, Value, many, one, option, option_as, script, silent, switch,
 };
 use super::{Result, Step};
 
@@ -88,12 +88,13 @@ fn list(p: &Parsed) -> Result<Vec<Step>> {
 fn tag(p: &Parsed) -> Result<Vec<Step>> {
     let options = p.options()?;
     let tags: Vec<String> =
-        p.args()[1..].iter().map(|target| call("tag", &[p.text(0), text(target)], &options)).collect();
+        p.args()[1..].iter().map(|to| naming(&call("tag", &[p.text(0), text(to)], &options), &text(to))).collect();
     script(source::sequence(&tags))
 }
 
 fn delete(p: &Parsed) -> Result<Vec<Step>> {
-    script(call("delete_images", &[one_or_array(p.args())], &p.options()?))
+    let options = p.options()?;
+    script(all_of("i", p.args(), Missing::IsTold, |i| naming(&call("delete_images", &[i], &options), i)))
 }
 
 const ALL_OF_IT: Form =
@@ -141,7 +142,7 @@ fn export(p: &Parsed) -> Result<Vec<Step>> {
     let images = one_or_array(&p.args()[1..]);
     script(match p.args()[0].as_str() {
         "-" => writing(&call("save", &[images, text("/dev/stdout")], &p.options()?)),
-        _ => call("save", &[images, p.text(0)], &p.options()?),
+        _ => return silent(call("save", &[images, p.text(0)], &p.options()?)),
     })
 }
 
@@ -218,7 +219,7 @@ const CONVERT: &[Flag] = &[
 ];
 
 fn convert(p: &Parsed) -> Result<Vec<Step>> {
-    script(call("convert", &[p.text(0), p.text(1)], &p.options()?))
+    script(format!("print({}.digest)", call("convert", &[p.text(0), p.text(1)], &p.options()?)))
 }
 
 const INSTALL: &[Flag] = &[

@@ -1,7 +1,7 @@
 //! `ctr leases`.
 
 use super::parse::Parsed;
-use super::source::{Map, call, labels, one_or_array};
+use super::source::{Map, call, each_of, labels, naming};
 use super::table::{ANY, COMMAND, Command, QUIET, Tier, Value, listed, one, option, option_as, script, switch};
 use super::{Result, Step};
 
@@ -16,11 +16,12 @@ fn create(p: &Parsed) -> Result<Vec<Step>> {
     if !p.args().is_empty() {
         options.set("labels", labels(p.args()));
     }
-    script(call("leases::create", &[] as &[&str], &options))
+    script(format!("print({}.id)", call("leases::create", &[] as &[&str], &options)))
 }
 
 fn delete(p: &Parsed) -> Result<Vec<Step>> {
-    script(call("leases::delete", &[one_or_array(p.args())], &p.options()?))
+    let options = p.options()?;
+    script(each_of("l", p.args(), |l| naming(&call("leases::delete", &[l], &options), l)))
 }
 
 /// The commands.

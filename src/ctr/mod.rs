@@ -53,8 +53,10 @@ pub struct Steps {
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Runs a piece of script.
+    /// Runs a piece of script, and shows its value.
     Script(String),
+    /// Runs a piece of script whose value ctr says nothing of.
+    Silent(String),
     /// Runs a piece of script whose value tells how a process ended: its exit status, or an object that has it as `code`.
     Process(String),
     /// Starts a container that was made with a terminal, and gives it the user's.
@@ -82,6 +84,8 @@ pub enum Step {
 pub struct Globals {
     /// Where the daemon listens.
     pub address: Option<String>,
+    /// The namespace, which the steps change to.
+    pub namespace: Option<String>,
     /// How long it may take; zero is for ever.
     pub timeout: Option<Duration>,
     /// How long the daemon may take to accept.
@@ -105,7 +109,7 @@ impl Step {
             Err(_) => format!(":{name}"),
         };
         match self {
-            Self::Script(code) | Self::Process(code) => code.clone(),
+            Self::Script(code) | Self::Silent(code) | Self::Process(code) => code.clone(),
             Self::Start { id } => own("start", &mut std::iter::once(id.as_str())),
             Self::Exec { id, command, .. } => own("exec", &mut std::iter::once(id).chain(command).map(String::as_str)),
         }

@@ -1,8 +1,8 @@
 //! `ctr namespaces`.
 
 use super::parse::Parsed;
-use super::source::{Map, call, labels, sequence, text};
-use super::table::{ANY, COMMAND, Command, QUIET, Tier, Value, listed, option, script, switch};
+use super::source::{Map, Missing, all_of, call, labels, naming};
+use super::table::{ANY, COMMAND, Command, QUIET, Tier, Value, listed, option, script, silent, switch};
 use super::{Result, Step};
 
 const GROUP: &str = "namespaces";
@@ -13,7 +13,7 @@ fn create(p: &Parsed) -> Result<Vec<Step>> {
     if !pairs.is_empty() {
         arguments.push(labels(pairs));
     }
-    script(call("namespaces::create", &arguments, &Map::default()))
+    silent(call("namespaces::create", &arguments, &Map::default()))
 }
 
 fn list(p: &Parsed) -> Result<Vec<Step>> {
@@ -21,13 +21,12 @@ fn list(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 fn label(p: &Parsed) -> Result<Vec<Step>> {
-    script(format!("namespace({}).label({})", p.text(0), p.labels(1)?))
+    silent(format!("namespace({}).label({})", p.text(0), p.labels(1)?))
 }
 
 fn remove(p: &Parsed) -> Result<Vec<Step>> {
     let options = p.options()?;
-    let calls: Vec<String> = p.args().iter().map(|name| call("namespaces::delete", &[text(name)], &options)).collect();
-    script(sequence(&calls))
+    script(all_of("n", p.args(), Missing::IsTold, |n| naming(&call("namespaces::delete", &[n], &options), n)))
 }
 
 /// The commands.

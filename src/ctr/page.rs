@@ -69,12 +69,19 @@ Every command and flag of ctr 1.6, 1.7 and 2.1, and what it is here. This page i
 
 `ctrsh ctr COMMAND …`, and `:ctr COMMAND …` at the prompt, take such a line, show what stands in the second column, and run it;
 `ctrsh ctr --show …` and `:ctr ?…` only show it. Flags stand where ctr takes them. The rules of scripts hold: what a line does
-is asked for with `--allow`, and `--dry-run` changes nothing. A line that waits for a process (`run`, `tasks exec`, `tasks start`)
-ends with its exit status, any other one with ctrsh's own.
+is asked for with `--allow`, and `--dry-run` changes nothing. A line that waits for a process (`run`, `tasks exec`, `tasks start`,
+`tasks attach`) ends with its exit status, any other one with ctrsh's own.
+
+Such a process has ctrsh's input, output and error output, byte by byte as with ctr, and nothing else is written there; only where the error
+output is a terminal the line in the script language stands there first. The signals that ctrsh gets are the process's: `SIGINT`,
+`SIGTERM`, `SIGHUP`, `SIGQUIT`, `SIGUSR1`, `SIGUSR2` and `SIGALRM`. At the third `SIGINT` in a row, each within a second, it is killed; one that
+was attached to is left. When nobody reads the output any more it is killed, `--rm` removes its container, and the status is 141.
 
 Some things are as ctrsh has them, not as ctr has them. A short name is a full one: `busybox` is
-`docker.io/library/busybox:latest`. What is named and not there is an error, also when ctr passes over it. A list that is not
-asked for with `--quiet` is a table, or JSON with `--json`. Lists, and what a command gives, go to standard output; the line in
+`docker.io/library/busybox:latest`. Of several names each is done whichever fails, where ctr goes on too; the status is
+then as with ctr, which takes an image, a blob or a namespace that is not there for removed. A list that is not
+asked for with `--quiet` is a table, or JSON with `--json`. What ctr says nothing of is silent here too, and what it prints as JSON
+for programs (`containers info`, `snapshots info`, `info`, `oci spec`) has its keys. Lists, and what a command gives, go to standard output; the line in
 the script language and all remarks to standard error. A password in `--user` is not part of the line that is shown.
 
 The tests: `parity::…` does the same with ctr and with ctrsh and compares what the daemon has then; `ctr::forms` translates the

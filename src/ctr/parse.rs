@@ -199,9 +199,9 @@ impl Parsed {
         self.value(name).is_some_and(|value| value != "false")
     }
 
-    /// Returns the value that a flag was given last.
+    /// Returns the value that a flag was given last; nothing is as good as not given.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
-        self.given.last(name)
+        self.given.last(name).filter(|value| !value.is_empty())
     }
 
     /// Returns all values that a flag was given.
@@ -259,6 +259,8 @@ impl Parsed {
             Value::Switch => "true".into(),
             Value::Off if last == "false" => return Ok(None),
             Value::Off => "false".into(),
+            // As in ctr, nothing is as good as not given.
+            Value::Text | Value::Login if last.is_empty() => return Ok(None),
             Value::Text => source::text(last),
             Value::Texts => source::one_or_array(all),
             Value::Array => source::array(all),
@@ -287,7 +289,10 @@ impl Parsed {
                 }
             }
             Value::Labels => source::labels(all),
-            Value::Env => source::environment(all),
+            Value::Env => match source::environment(all) {
+                none if none.is_empty() => return Ok(None),
+                some => some.text(),
+            },
             Value::Login => source::text(last.split_once(':').map_or(last, |(user, _)| user)),
             Value::Token => source::text("<token>"),
         }))
@@ -311,13 +316,19 @@ impl Parsed {
         if let Some(namespace) = self.globals.last("namespace") {
             let change = source::call("namespace", &[source::text(namespace)], &Map::default());
             match steps.first_mut() {
-                Some(Step::Script(code) | Step::Process(code)) => {
+                Some(Step::Script(code) | Step::Silent(code) | Step::Process(code)) => {
                     *code = source::sequence(&[change, std::mem::take(code)])
                 }
                 _ => steps.insert(0, Step::Script(change)),
             }
         }
         let secret = self.secret();
+        let mut ignored = Vec::new();
+        for (flag, value) in &self.given.0 {
+            if matches!(flag.form, Form::Option(form) if form.value == Value::Env) && !value.contains('=') {
+                ignored.push(format!("{} {value}: it has no =, and changes nothing, as with ctr", flag.written()));
+            }
+        }
         let mut notes: Vec<String> =
             Some(self.command.note).filter(|note| !note.is_empty()).map(str::to_owned).into_iter().collect();
         for (flag, value) in &self.given.0 {
@@ -330,6 +341,7 @@ impl Parsed {
                 }
             }
         }
+        notes.extend(ignored);
         if secret.is_some() {
             notes.push(
                 "what a command line holds shows in the list of processes; login(HOST) keeps it out of there".into(),
@@ -351,6 +363,7 @@ impl Parsed {
         };
         Ok(Globals {
             address: self.globals.last("address").map(str::to_owned),
+            namespace: self.globals.last("namespace").map(str::to_owned),
             timeout: duration("timeout")?,
             connect_timeout: duration("connect-timeout")?,
             debug: self.globals.last("debug").is_some_and(|value| value != "false"),

@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::parse::Parsed;
 use super::source::{Map, array, call, text};
-use super::table::{ANY, COMMAND, Command, Flag, Form, Tier, Value, many, one, option, process, script, switch};
+use super::table::{ANY, COMMAND, Command, Flag, Form, Tier, Value, many, one, option, process, silent, switch};
 use super::{Result, Step};
 
 const A: Tier = Tier::A;
@@ -78,7 +78,7 @@ const RUN: &[Flag] = &[
     switch("remap-labels", B, option(Value::Switch)),
     switch("privileged-without-host-devices", B, option(Value::Switch)),
     one("cpus", "1.5", A, option(Value::Number)),
-    one("cpu-shares", "512", B, option(Value::Count(None))),
+    one("cpu-shares", "512", B, option(Value::Count(Some(0)))),
     one("cpuset-cpus", "0-1", B, option(Value::Text)),
     one("cpuset-mems", "0", B, option(Value::Text)),
     super::table::SYNC_FS,
@@ -127,7 +127,14 @@ fn create_call(named: &Named, options: &Map) -> String {
 
 fn create(p: &Parsed) -> Result<Vec<Step>> {
     let named = named(p)?;
-    script(create_call(&named, &options(p, &named)?))
+    silent(create_call(&named, &options(p, &named)?))
+}
+
+/// Sets the weight that ctr has as a default, which is the kernel's, but in the spec.
+fn weigh(p: &Parsed, options: &mut Map) {
+    if p.value("cpu-shares").is_none() && p.value("config").is_none() {
+        options.set("cpu_shares", "1024");
+    }
 }
 
 fn run(p: &Parsed) -> Result<Vec<Step>> {
@@ -139,20 +146,25 @@ fn run(p: &Parsed) -> Result<Vec<Step>> {
     }
     if p.has("tty") && !p.has("detach") {
         own.remove("rm");
-        let mut steps = vec![Step::Script(create_call(&named, &own)), Step::Start { id: named.id.clone() }];
+        weigh(p, &mut own);
+        let mut steps = vec![Step::Silent(create_call(&named, &own)), Step::Start { id: named.id.clone() }];
         if p.has("rm") {
-            steps.push(Step::Script(call("delete", &[text(&named.id)], &Map::default())));
+            steps.push(Step::Silent(call("delete", &[text(&named.id)], &Map::default())));
         }
         return Ok(steps);
     }
     if p.has("null-io") {
         own.set("log_uri", text("null"));
     }
+    weigh(p, &mut own);
     let mut all = Map::default();
     all.set("id", text(&named.id));
+    if !p.has("detach") {
+        all.set("stdio", text("inherit"));
+    }
     all.extend(own);
     let run = call("run", &[text(&named.image)], &all);
-    if p.has("detach") { script(run) } else { process(run) }
+    if p.has("detach") { silent(run) } else { process(run) }
 }
 
 /// The commands.

@@ -2,12 +2,15 @@
 
 use super::error::Error;
 use super::parse::Parsed;
-use super::source::{Map, call, text};
+use super::source::{Map, call, pretty, text};
 use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, one, option, script, switch};
 use super::{Result, Step};
 
 fn events(p: &Parsed) -> Result<Vec<Step>> {
     let mut arguments = p.filters();
+    let mut options = Map::default();
+    options.set("all_namespaces", "true");
+    arguments.push(options.text());
     arguments.push("|e| print(e)".into());
     script(call("on", &arguments, &Map::default()))
 }
@@ -83,7 +86,7 @@ pub(super) const COMMANDS: &[Command] = &[
         ..COMMAND
     },
     Command { names: &["version"], id: "V1", make: |_| script("version()"), ..COMMAND },
-    Command { names: &["info"], id: "V2", make: |_| script("info()"), ..COMMAND },
+    Command { names: &["info"], id: "V2", make: |_| script(pretty("#{ server: info().record }")), ..COMMAND },
     Command {
         group: "deprecations",
         names: &["list", "ls"],

@@ -1,9 +1,9 @@
 //! `ctr snapshots`.
 
 use super::parse::Parsed;
-use super::source::{Map, call, each, one_or_array, text, writing};
+use super::source::{Map, call, each, each_of, pretty, text, writing};
 use super::table::{
-    ANY, COMMAND, Command, Flag, Form, SYNC_FS, Tier, Value, many, one, option, option_as, script, switch,
+    ANY, COMMAND, Command, Flag, Form, SYNC_FS, Tier, Value, many, one, option, option_as, script, silent, switch,
 };
 use super::{Result, Step};
 
@@ -20,7 +20,7 @@ fn of(p: &Parsed, name: &str, arguments: &[String]) -> Result<String> {
 
 fn plain(name: &str, p: &Parsed) -> Result<Vec<Step>> {
     let arguments: Vec<String> = (0..p.args().len()).map(|index| p.text(index)).collect();
-    script(of(p, name, &arguments)?)
+    silent(of(p, name, &arguments)?)
 }
 
 fn diff(p: &Parsed) -> Result<Vec<Step>> {
@@ -42,7 +42,7 @@ fn made(name: &str, p: &Parsed) -> Result<Vec<Step>> {
     script(match p.value("target") {
         Some(target) => each("m", &made, &format!("print(m.command({}))", text(target))),
         None if p.has("mounts") => format!("print(to_json({made}))"),
-        None => made,
+        None => return silent(made),
     })
 }
 
@@ -54,7 +54,8 @@ fn mounts(p: &Parsed) -> Result<Vec<Step>> {
 }
 
 fn delete(p: &Parsed) -> Result<Vec<Step>> {
-    script(of(p, "delete", &[one_or_array(p.args())])?)
+    let options = p.options()?;
+    silent(each_of("s", p.args(), |s| call("snapshots::delete", &[s], &options)))
 }
 
 fn label(p: &Parsed) -> Result<Vec<Step>> {
@@ -84,7 +85,7 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "KEY",
         count: (1, 1),
         sample: &["work"],
-        make: |p| plain("info", p),
+        make: |p| script(pretty(&format!("{}.record", of(p, "info", &[p.text(0)])?))),
         ..command(&["info"], "S2", A)
     },
     Command { make: tree, ..command(&["tree"], "S3", B) },

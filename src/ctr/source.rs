@@ -174,15 +174,14 @@ pub(super) fn labels<S: AsRef<str>>(pairs: &[S]) -> String {
     map.text()
 }
 
-/// Writes a map of an environment: `NAME=VALUE`, or a name alone, which is then unset.
-pub(super) fn environment<S: AsRef<str>>(pairs: &[S]) -> String {
+/// Writes a map of an environment: `NAME=VALUE`. A name alone changes nothing in ctr either, as it unsets what is not set yet:
+/// the image's own environment comes later (containerd `cmd/ctr/commands/run/run_unix.go`).
+pub(super) fn environment<S: AsRef<str>>(pairs: &[S]) -> Map {
     let mut map = Map::default();
-    for pair in pairs {
-        let (name, value) =
-            pair.as_ref().split_once('=').map_or((pair.as_ref(), None), |(name, value)| (name, Some(value)));
-        map.set(name, value.map_or_else(|| "()".into(), text));
+    for (name, value) in pairs.iter().filter_map(|pair| pair.as_ref().split_once('=')) {
+        map.set(name, text(value));
     }
-    map.text()
+    map
 }
 
 /// A call that writes to standard output, where nothing else goes then, as its value would.
@@ -202,6 +201,63 @@ pub(super) fn call<S: AsRef<str>>(name: &str, arguments: &[S], options: &Map) ->
 /// Writes a loop over a list.
 pub(super) fn each(item: &str, list: &str, body: &str) -> String {
     format!("for {item} in {list} {{ {body} }}")
+}
+
+/// What several names come to when one of them is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// It fails, as anything else does.
+    Fails,
+    /// It is told.
+    IsTold,
+}
+
+/// Writes what is done for each of several names, all of them whichever fails: the first failure is thrown in the end, and the
+/// others are told.
+pub(super) fn all_of<S: AsRef<str>>(
+    item: &str,
+    names: &[S],
+    missing: Missing,
+    body: impl Fn(&str) -> String,
+) -> String {
+    let told = "log::warn(e.message)";
+    if let [name] = names {
+        let body = body(&text(name.as_ref()));
+        return match missing {
+            Missing::Fails => body,
+            Missing::IsTold => {
+                format!("try {{ {body} }} catch (e) {{ if e.kind != \"not_found\" {{ throw e }} {told} }}")
+            }
+        };
+    }
+    let first = match missing {
+        Missing::Fails => String::new(),
+        Missing::IsTold => format!("if e.kind == \"not_found\" {{ {told} }} else "),
+    };
+    let body = format!(
+        "try {{ {} }} catch (e) {{ {first}if failed == () {{ failed = e }} else {{ log::error(e.message) }} }}",
+        body(item)
+    );
+    let all = each(item, &array(names), &body);
+    format!("let failed = (); {all} if failed != () {{ throw failed }}")
+}
+
+/// Writes what is done for each of several names until one fails.
+pub(super) fn each_of<S: AsRef<str>>(item: &str, names: &[S], body: impl Fn(&str) -> String) -> String {
+    match names {
+        [name] => body(&text(name.as_ref())),
+        names => each(item, &array(names), &body(item)),
+    }
+}
+
+/// Writes the printing of a value as JSON as ctr indents it.
+pub(super) fn pretty(value: &str) -> String {
+    format!("print(to_json({value}, #{{ indent: 4 }}))")
+}
+
+/// Writes a call, and then the printing of what it was for.
+pub(super) fn naming(call: &str, name: &str) -> String {
+    sequence(&[call.to_owned(), format!("print({name})")])
 }
 
 /// Writes statements one after the other.
@@ -236,6 +292,6 @@ mod tests {
 
     #[test]
     fn the_last_value_of_a_variable_counts() {
-        assert_eq!(environment(&["B=1", "A=x=y", "C", "B=2"]), "#{ B: \"2\", A: \"x=y\", C: () }");
+        assert_eq!(environment(&["B=1", "A=x=y", "C", "B=2"]).text(), "#{ B: \"2\", A: \"x=y\" }");
     }
 }

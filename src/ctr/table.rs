@@ -325,6 +325,11 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
     .flatten()
 }
 
+/// One step: a piece of script whose value ctr says nothing of.
+pub(super) fn silent(code: impl Into<String>) -> Result<Vec<Step>> {
+    Ok(vec![Step::Silent(code.into())])
+}
+
 /// One step: a piece of script.
 pub(super) fn script(code: impl Into<String>) -> Result<Vec<Step>> {
     Ok(vec![Step::Script(code.into())])

@@ -1,8 +1,10 @@
 //! `ctr tasks`.
 
 use super::parse::Parsed;
-use super::source::{Map, array, call, one_or_array, sequence, text};
-use super::table::{ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, one, option, process, script, switch};
+use super::source::{Map, Missing, all_of, array, call, sequence, text};
+use super::table::{
+    ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, one, option, process, script, silent, switch,
+};
 use super::{Result, Step};
 
 const GROUP: &str = "tasks";
@@ -15,26 +17,27 @@ fn start(p: &Parsed) -> Result<Vec<Step>> {
     if p.has("null-io") {
         options.set("log_uri", text("null"));
     }
-    let start = call("start", &[p.text(0)], &options);
-    if p.has("detach") {
-        return script(start);
-    }
     let id = p.text(0);
-    // Only what goes to a log of its own can be followed.
-    if p.has("null-io") || p.value("log-uri").is_some() {
-        return process(sequence(&[start, format!("wait({id})")]));
+    let with = |options: &Map| call("start", std::slice::from_ref(&id), options);
+    if p.has("detach") {
+        return silent(with(&options));
     }
+    let mut inherited = Map::default();
+    inherited.set("stdio", text("inherit"));
     let mut seated = Map::default();
     seated.set("tty", "true");
     // What goes along with a start keeps it apart from the terminal, which is then found again.
     let with_terminal = match options.is_empty() {
-        true => call("start", std::slice::from_ref(&id), &seated),
-        false => sequence(&[start.clone(), call("attach", std::slice::from_ref(&id), &Map::default())]),
+        true => with(&seated),
+        false => sequence(&[with(&options), call("attach", std::slice::from_ref(&id), &Map::default())]),
     };
-    process(format!(
-        "if container({id}).spec.process.terminal == true {{ {with_terminal} }} else {{ {start}; logs({id}, #{{ follow: true }}); \
-         wait({id}) }}"
-    ))
+    inherited.extend(options);
+    let without = with(&inherited);
+    // What goes to a log or nowhere needs no terminal.
+    if p.has("null-io") || p.value("log-uri").is_some() {
+        return process(without);
+    }
+    process(format!("if container({id}).spec.process.terminal == true {{ {with_terminal} }} else {{ {without} }}"))
 }
 
 fn list(p: &Parsed) -> Result<Vec<Step>> {
@@ -59,16 +62,12 @@ fn exec(p: &Parsed) -> Result<Vec<Step>> {
     }
     let arguments = [p.text(0), array(command)];
     if p.has("detach") {
-        return script(call("exec", &arguments, &options));
+        return silent(call("exec", &arguments, &options));
     }
-    if p.value("log-uri").is_none() && p.value("fifo-dir").is_none() {
-        return process(call("exec", &arguments, &options));
-    }
-    // What goes elsewhere is not returned, so it is waited for as one that is detached.
-    options.set("detach", "true");
-    let started = format!("let look = {}", call("exec", &arguments, &options));
-    let of_it = |name: &str| format!("{name}({}, #{{ exec_id: look }})", p.text(0));
-    process(sequence(&[started, format!("let code = {}", of_it("wait")), of_it("delete"), "code".into()]))
+    let mut inherited = Map::default();
+    inherited.set("stdio", text("inherit"));
+    inherited.extend(options);
+    process(call("exec", &arguments, &inherited))
 }
 
 fn kill(p: &Parsed) -> Result<Vec<Step>> {
@@ -79,7 +78,7 @@ fn kill(p: &Parsed) -> Result<Vec<Step>> {
         None if options.is_empty() => {}
         None => arguments.push("()".into()),
     }
-    script(call("kill", &arguments, &options))
+    silent(call("kill", &arguments, &options))
 }
 
 fn delete(p: &Parsed) -> Result<Vec<Step>> {
@@ -88,15 +87,18 @@ fn delete(p: &Parsed) -> Result<Vec<Step>> {
         options.set("task", "true");
     }
     options.extend(p.options()?);
-    script(call("delete", &[one_or_array(p.args())], &options))
+    silent(all_of("t", p.args(), Missing::Fails, |t| call("delete", &[t], &options)))
 }
 
 fn attach(p: &Parsed) -> Result<Vec<Step>> {
-    script(format!("container({}).attach()", p.text(0)))
+    let mut options = Map::default();
+    options.set("stdio", text("inherit"));
+    process(call("attach", &[p.text(0)], &options))
 }
 
-fn plain(name: &str, p: &Parsed) -> Result<Vec<Step>> {
-    script(call(name, &[p.text(0)], &Map::default()))
+/// What is done to a task, which ctr says nothing of.
+fn done(name: &str, p: &Parsed) -> Result<Vec<Step>> {
+    silent(call(name, &[p.text(0)], &Map::default()))
 }
 
 fn checkpoint(p: &Parsed) -> Result<Vec<Step>> {
@@ -209,7 +211,7 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "CONTAINER",
         count: (1, 1),
         sample: &["web"],
-        make: |p| plain("pause", p),
+        make: |p| done("pause", p),
         ..COMMAND
     },
     Command {
@@ -219,7 +221,7 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "CONTAINER",
         count: (1, 1),
         sample: &["web"],
-        make: |p| plain("resume", p),
+        make: |p| done("resume", p),
         ..COMMAND
     },
     Command {
@@ -229,7 +231,7 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "CONTAINER",
         count: (1, 1),
         sample: &["web"],
-        make: |p| plain("ps", p),
+        make: |p| script(call("ps", &[p.text(0)], &Map::default())),
         ..COMMAND
     },
     Command {

@@ -51,8 +51,17 @@ fn lines_are_what_a_user_would_write() {
     is("images import --index-name x/all:1 --discard-unpacked-layers a.tar", {
         "load(\"a.tar\", #{ index_name: \"x/all:1\", discard_unpacked_layers: true })"
     });
-    is("images tag --force a b c", "tag(\"a\", \"b\", #{ force: true }); tag(\"a\", \"c\", #{ force: true })");
-    is("images rm --sync a b", "delete_images([\"a\", \"b\"], #{ wait: true })");
+    is(
+        "images tag --force a b c",
+        "tag(\"a\", \"b\", #{ force: true }); print(\"b\"); tag(\"a\", \"c\", #{ force: true }); print(\"c\")",
+    );
+    is("images rm --sync a b", {
+        "let failed = (); for i in [\"a\", \"b\"] { try { delete_images(i, #{ wait: true }); print(i) } catch (e) { if e.kind == \"not_found\" \
+         { log::warn(e.message) } else if failed == () { failed = e } else { log::error(e.message) } } } if failed != () { throw failed }"
+    });
+    is("images rm a", {
+        "try { delete_images(\"a\"); print(\"a\") } catch (e) { if e.kind != \"not_found\" { throw e } log::warn(e.message) }"
+    });
     is("images import --no-unpack --base-name x/y a.tar", "load(\"a.tar\", #{ name: \"x/y\", unpack: false })");
     is("images export out.tar a b", "save([\"a\", \"b\"], \"out.tar\")");
     is("images export - a", "save(\"a\", \"/dev/stdout\"); ()");
@@ -61,8 +70,12 @@ fn lines_are_what_a_user_would_write() {
     is("images check --snapshotter native", "check((), #{ snapshotter: \"native\" })");
     is("images label a team=core old=", "image(\"a\").label(#{ team: \"core\", old: \"\" })");
     is("images prune --all", "prune()");
-    is("c info --spec web", "container(\"web\").spec");
-    is("c rm --keep-snapshot a b", "delete([\"a\", \"b\"], #{ keep_snapshot: true })");
+    is("c info --spec web", "print(to_json(container(\"web\").spec, #{ indent: 4 }))");
+    is("c info web", "print(to_json(container(\"web\").record, #{ indent: 4 }))");
+    is("c rm --keep-snapshot a b", {
+        "let failed = (); for c in [\"a\", \"b\"] { try { delete(c, #{ keep_snapshot: true }) } catch (e) { if failed == () \
+         { failed = e } else { log::error(e.message) } } } if failed != () { throw failed }"
+    });
     is("t exec --exec-id x --user 1000 web ls -l --color", {
         "exec(\"web\", [\"ls\", \"-l\", \"--color\"], #{ exec_id: \"x\", user: \"1000\" })"
     });
@@ -73,22 +86,22 @@ fn lines_are_what_a_user_would_write() {
         "content::ingest(#{ path: \"/dev/stdin\" }, #{ ref: \"up\", expected_size: 5 })"
     });
     is("leases create --id x -x 1h team=core", {
-        "leases::create(#{ id: \"x\", expires: \"1h\", labels: #{ team: \"core\" } })"
+        "print(leases::create(#{ id: \"x\", expires: \"1h\", labels: #{ team: \"core\" } }).id)"
     });
     is("t kill -s SIGHUP web", "kill(\"web\", \"SIGHUP\")");
     is("t kill --all web", "kill(\"web\", (), #{ all: true })");
     is("t start -d web", "start(\"web\")");
     is(
         "t start web",
-        "if container(\"web\").spec.process.terminal == true { start(\"web\", #{ tty: true }) } else { start(\"web\"); logs(\"web\", #{ follow: true }); wait(\"web\") }",
+        "if container(\"web\").spec.process.terminal == true { start(\"web\", #{ tty: true }) } else { start(\"web\", #{ stdio: \"inherit\" }) }",
     );
     is("t metrics --format json web", "print(to_json(metrics(\"web\")))");
     is("ns create shop team=core", "namespaces::create(\"shop\", #{ team: \"core\" })");
-    is("ns rm a b", "namespaces::delete(\"a\"); namespaces::delete(\"b\")");
+    is("leases rm a b", "for l in [\"a\", \"b\"] { leases::delete(l); print(l) }");
     is("ns label shop team=", "namespace(\"shop\").label(#{ team: \"\" })");
     is("snapshots --snapshotter native rm a", "snapshots::delete(\"a\", #{ snapshotter: \"native\" })");
     is("plugins ls -d", "print(to_yaml(plugins()))");
-    is("events", "on(|e| print(e))");
+    is("events", "on(#{ all_namespaces: true }, |e| print(e))");
     is("version", "version()");
 }
 
@@ -97,11 +110,18 @@ fn a_container_takes_all_that_follows_its_id() {
     is(
         "run -d --memory-limit 67108864 --cpus 1.5 --env B=1 --env A=2 --env-file e img id sh -c 'exit 1' -- --rm",
         "run(\"img\", #{ id: \"id\", env: #{ B: \"1\", A: \"2\" }, env_file: \"e\", memory_limit: \"64MiB\", detach: true, cpus: 1.5, \
-         command: [\"sh\", \"-c\", \"exit 1\", \"--\", \"--rm\"] })",
+         command: [\"sh\", \"-c\", \"exit 1\", \"--\", \"--rm\"], cpu_shares: 1024 })",
     );
+    is(
+        "run -d --user '' --snapshotter= --env FOO --env-file '' --cpu-shares 0 img id",
+        "run(\"img\", #{ id: \"id\", detach: true })",
+    );
+    is("run -d img id", "run(\"img\", #{ id: \"id\", detach: true, cpu_shares: 1024 })");
     is("c create --cpu-quota -1 --memory-limit 0 img id", "create(\"id\", \"img\")");
-    is("run --config c.json id", "run(\"/\", #{ id: \"id\", config: \"c.json\", rootfs: true })");
-    is("run --null-io -d img id", "run(\"img\", #{ id: \"id\", detach: true, log_uri: \"null\" })");
+    is("run --config c.json id", {
+        "run(\"/\", #{ id: \"id\", stdio: \"inherit\", config: \"c.json\", rootfs: true })"
+    });
+    is("run --null-io -d img id", "run(\"img\", #{ id: \"id\", detach: true, log_uri: \"null\", cpu_shares: 1024 })");
 }
 
 #[test]

@@ -124,6 +124,8 @@ pub struct Shared {
     pub progress: Arc<dyn Progress>,
     /// Asks the user.
     pub confirm: Arc<dyn Confirm>,
+    /// The program's own input, outputs and signals, for processes that are to have them.
+    pub streams: Option<Arc<dyn container::Streams>>,
     /// Writes down changes.
     pub audit: Option<Arc<Audit>>,
     /// Choices that flags, environment and the configuration file made.
@@ -314,6 +316,12 @@ impl Context {
     #[must_use]
     pub fn progress(&self) -> &Arc<dyn Progress> {
         &self.shared.progress
+    }
+
+    /// Returns the program's own input, outputs and signals, where it has some to give.
+    #[must_use]
+    pub fn streams(&self) -> Option<&Arc<dyn container::Streams>> {
+        self.shared.streams.as_ref()
     }
 
     /// Shows a remark.

@@ -34,6 +34,7 @@ pub(super) fn bench(allow: &str) -> Bench {
         registry: crate::registry::Client::new(crate::registry::Config::default()),
         progress: Arc::new(crate::ops::progress::Silent),
         confirm: Arc::new(crate::ops::policy::Unasked),
+        streams: None,
         audit: None,
         settings: Settings {
             snapshotter: None,

@@ -34,7 +34,10 @@ impl Shell {
     pub fn ctr(&mut self, steps: &Steps) -> u8 {
         notes(&self.screen, steps);
         let text = shown(self.screen.err_is_terminal(), &steps.text());
-        self.screen.tell(&self.screen.err_palette().paint(Role::Faint, &text));
+        // An error output that somebody keeps is that of the process alone.
+        if self.screen.err_is_terminal() || !steps.steps.iter().any(|step| matches!(step, Step::Process(_))) {
+            self.screen.tell(&self.screen.err_palette().paint(Role::Faint, &text));
+        }
         self.screen.set_secret(steps.secret.clone());
         let code = self.ctr_steps(&steps.steps);
         self.screen.set_secret(None);
@@ -75,8 +78,10 @@ impl Shell {
                         Err(status) => status,
                     };
                 }
-                Step::Script(text) | Step::Process(text) => {
-                    let ended = self.run(&Source::input(text.as_str()), Show::Value);
+                Step::Script(text) | Step::Silent(text) | Step::Process(text) => {
+                    // What a process gives is its output, and its exit status.
+                    let show = if matches!(step, Step::Script(_)) { Show::Value } else { Show::Nothing };
+                    let ended = self.run(&Source::input(text.as_str()), show);
                     if let Some(value) = ended.value {
                         if let (Step::Process(_), Ok(value)) = (step, self.interpreter.json(&value)) {
                             code = exit_status(value.as_u64().or_else(|| value["code"].as_u64()).unwrap_or(0));

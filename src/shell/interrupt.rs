@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Within what time a second Ctrl-C asks what is waited for, and a third ends the program.
@@ -39,6 +40,46 @@ struct State {
     impatient: Option<Hook>,
     cleanup: Vec<Hook>,
     terminal: Option<Termios>,
+    /// Who gets the signals in place of this program.
+    forwarded: Option<mpsc::UnboundedSender<Forwarded>>,
+    /// Whether those are listened to that end the program unless somebody gets them.
+    all: bool,
+}
+
+/// What a process is told that gets this program's signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    /// A signal, by its number.
+    Signal(u32),
+    /// The user pressed Ctrl-C again and again.
+    Enough,
+}
+
+/// The signals of this program, as long as a process gets them.
+pub struct Forwarding<'a> {
+    interrupt: &'a Interrupt,
+    signals: mpsc::UnboundedReceiver<Forwarded>,
+}
+
+impl Forwarding<'_> {
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Forwarded {
+        match self.signals.recv().await {
+            Some(signal) => signal,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Forwarding<'_> {
+    fn drop(&mut self) {
+        self.interrupt.state().forwarded = None;
+    }
+}
+
+/// Signals that a process may want too, beside those that are always listened to.
+fn others() -> [SignalKind; 4] {
+    [SignalKind::quit(), SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::alarm()]
 }
 
 type Hook = Arc<dyn Fn() + Send + Sync>;
@@ -63,11 +104,14 @@ impl Interrupt {
         let this = Arc::clone(self);
         runtime.spawn(async move {
             loop {
-                let why = tokio::select! {
-                    _ = interrupt.recv() => Why::Interrupted,
-                    _ = terminate.recv() => Why::Terminated,
-                    _ = hangup.recv() => Why::HungUp,
+                let (why, kind) = tokio::select! {
+                    _ = interrupt.recv() => (Why::Interrupted, SignalKind::interrupt()),
+                    _ = terminate.recv() => (Why::Terminated, SignalKind::terminate()),
+                    _ = hangup.recv() => (Why::HungUp, SignalKind::hangup()),
                 };
+                if this.forward(kind) {
+                    continue;
+                }
                 let handled = Arc::clone(&this);
                 // Hooks take daemons down, which takes longer than a task may.
                 tokio::task::spawn_blocking(move || handled.signalled(why));
@@ -131,14 +175,63 @@ impl Interrupt {
         self.state().cleanup.push(Arc::new(hook));
     }
 
+    /// Has a process get the signals in place of this program, until what is returned is dropped. To be called in the runtime.
+    ///
+    /// # Errors
+    /// When the kernel refuses a handler.
+    pub fn forwarding(self: &Arc<Self>) -> std::io::Result<Forwarding<'_>> {
+        let (to, signals) = mpsc::unbounded_channel();
+        let first = {
+            let mut state = self.state();
+            state.forwarded = Some(to);
+            state.pressed = None;
+            !std::mem::replace(&mut state.all, true)
+        };
+        let forwarding = Forwarding { interrupt: self, signals };
+        for kind in others().into_iter().filter(|_| first) {
+            let mut listened = signal(kind)?;
+            let this = Arc::clone(self);
+            tokio::spawn(async move {
+                while listened.recv().await.is_some() {
+                    if !this.forward(kind) {
+                        // As if nobody listened.
+                        this.clean_up();
+                        std::process::exit(128 + kind.as_raw_value());
+                    }
+                }
+            });
+        }
+        Ok(forwarding)
+    }
+
+    /// Hands a signal to the process that gets them; returns whether there is one.
+    fn forward(&self, kind: SignalKind) -> bool {
+        let (to, presses) = {
+            let mut state = self.state();
+            let Some(to) = state.forwarded.clone() else { return false };
+            let presses = if kind == SignalKind::interrupt() { state.press() } else { 0 };
+            (to, presses)
+        };
+        match presses {
+            // Nobody is told of a signal that the process itself may answer.
+            0..3 => to.send(Forwarded::Signal(u32::try_from(kind.as_raw_value()).unwrap_or_default())).is_ok(),
+            3 => to.send(Forwarded::Enough).is_ok(),
+            _ => {
+                self.leave(Why::Interrupted);
+                true
+            }
+        }
+    }
+
+    /// Has what is running now end this program, once it has come to its own end.
+    pub fn leave_after(&self, why: Why) {
+        self.state().why.get_or_insert(why);
+    }
+
     fn signalled(&self, why: Why) {
         let (running, presses, hook) = {
             let mut state = self.state();
-            let presses = match state.pressed {
-                Some((at, presses)) if why == Why::Interrupted && at.elapsed() < IMPATIENT => presses + 1,
-                _ => 1,
-            };
-            state.pressed = Some((Instant::now(), presses));
+            let presses = if why == Why::Interrupted { state.press() } else { 1 };
             (state.running.is_some(), presses, state.impatient.clone())
         };
         match (why, running) {
@@ -180,6 +273,18 @@ impl Interrupt {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Counts how often Ctrl-C was pressed within a short time.
+    fn press(&mut self) -> u32 {
+        let presses = match self.pressed {
+            Some((at, presses)) if at.elapsed() < IMPATIENT => presses + 1,
+            _ => 1,
+        };
+        self.pressed = Some((Instant::now(), presses));
+        presses
     }
 }
 

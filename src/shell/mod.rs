@@ -36,6 +36,7 @@ pub mod screen;
 mod seat;
 mod secret;
 pub mod status;
+mod streams;
 pub mod style;
 
 pub use commands::own_lines;
@@ -202,6 +203,7 @@ impl Shell {
             registry: crate::registry::Client::new(options.registry),
             progress: shown,
             confirm: Arc::<confirm::Asking>::clone(&asking),
+            streams: Some(Arc::new(streams::Own::new(&screen, &interrupt))),
             audit: options.audit.as_deref().map(Audit::open).transpose()?.map(Arc::new),
             settings: options.settings,
         };

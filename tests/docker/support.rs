@@ -76,6 +76,7 @@ impl Exports {
             registry: Client::new(Config::default()),
             progress: Arc::new(self.clone()),
             confirm: Arc::new(Unasked),
+            streams: None,
             audit: None,
             settings: stage.ctx.settings().clone(),
         }))

@@ -334,6 +334,7 @@ fn told(stage: &Stage, progress: Arc<dyn Progress>, cancel: CancellationToken) -
         registry: Client::new(Config::default()),
         progress,
         confirm: Arc::new(Unasked),
+        streams: None,
         audit: None,
         settings: stage.ctx.settings().clone(),
     };

@@ -155,6 +155,13 @@ pub fn context_at(env: &Env, place: Place, folder: &std::path::Path, allow: Allo
         working_dir: folder.join("work"),
     };
     let registry = ctrsh::registry::Client::new(registry);
-    let shared = Shared { registry, progress: Arc::new(Silent), confirm: Arc::new(Unasked), audit: None, settings };
+    let shared = Shared {
+        registry,
+        progress: Arc::new(Silent),
+        confirm: Arc::new(Unasked),
+        streams: None,
+        audit: None,
+        settings,
+    };
     Context::new(place, Grant::new(allow, CancellationToken::new()), Arc::new(shared))
 }

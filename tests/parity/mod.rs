@@ -89,7 +89,7 @@ pub enum Asks {
     NoneRuns,
     /// The lines of the output.
     Lines,
-    /// The lines of the output, with a zero for each number, and without quotation marks for a shell.
+    /// The lines of the output, with a zero for each number.
     Shape,
     /// The output as JSON, a runtime spec.
     Spec,
@@ -338,7 +338,6 @@ fn shapes(side: &Side, output: &Output) -> Vec<String> {
         for c in line.chars() {
             match (c.is_ascii_digit(), shape.ends_with('0')) {
                 (true, true) => {}
-                (false, _) if c == '\'' => {}
                 (true, false) => shape.push('0'),
                 (false, _) => shape.push(c),
             }

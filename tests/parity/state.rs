@@ -292,18 +292,8 @@ async fn sandboxes(side: &Side) -> Map<String, Value> {
     found.into_inner().list.into_iter().map(sandbox).collect()
 }
 
-/// Takes out what says nothing: the order of variables, that the weight of the processor is the kernel's own, which ctr writes down and ctrsh does not,
-/// and what only the generations of containerd have different.
+/// Takes out what says nothing: the order of variables, and what only the generations of containerd have different.
 pub fn as_meant(spec: &mut Value) {
-    if let Some(resources) = spec.pointer_mut("/linux/resources").and_then(Value::as_object_mut) {
-        let cpu = resources.get_mut("cpu").and_then(Value::as_object_mut);
-        if let Some(cpu) = cpu.filter(|cpu| cpu.get("shares") == Some(&1024.into())) {
-            cpu.remove("shares");
-        }
-        if resources.get("cpu").and_then(Value::as_object).is_some_and(Map::is_empty) {
-            resources.remove("cpu");
-        }
-    }
     if let Some(Value::Array(variables)) = spec.pointer_mut("/process/env") {
         variables.sort_by_key(ToString::to_string);
     }

@@ -5,6 +5,7 @@ mod ctr;
 mod login;
 mod program;
 mod sandbox;
+mod streams;
 pub mod terminal;
 
 use libtest_mimic::Trial;
@@ -19,5 +20,6 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(attach::trials(env));
     trials.extend(login::trials(env));
     trials.extend(sandbox::trials(env));
+    trials.extend(streams::trials(env));
     trials
 }

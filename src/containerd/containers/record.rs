@@ -1,10 +1,13 @@
 //! Parts of a container's record as checkpoints keep them: each an encoded `google.protobuf.Any`.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use prost::Message;
 use prost_types::Any;
+use serde_json::{Map, Value, json};
 
 use super::{Container, Runtime, api, spec_to_any};
-use crate::containerd::Result;
+use crate::containerd::{Result, wire};
 use crate::oci::Spec;
 use crate::oci::spec::SPEC_TYPE_URL;
 
@@ -16,6 +19,35 @@ impl Container {
     pub fn spec_bytes(&self) -> Result<Option<Vec<u8>>> {
         let spec = self.spec.as_ref().map(|spec| spec_to_any(spec, &self.id)).transpose()?;
         Ok(spec.map(|any| any.encode_to_vec()))
+    }
+
+    /// Writes the record as `ctr containers info` prints it (containerd `core/containers/containers.go`).
+    #[must_use]
+    pub fn as_ctr(&self) -> Value {
+        let any = |type_url: &str, value: &[u8]| {
+            let mut any = json!({ "type_url": type_url });
+            if !value.is_empty() {
+                any["value"] = BASE64.encode(value).into();
+            }
+            any
+        };
+        let runtime = self.runtime.to_wire();
+        let options = runtime.options.map(|options| any(&options.type_url, &options.value));
+        let extensions: Map<String, Value> =
+            self.extensions.iter().map(|(name, it)| (name.clone(), any(&it.type_url, &it.value))).collect();
+        json!({
+            "ID": self.id,
+            "Labels": self.labels,
+            "Image": self.image,
+            "Runtime": { "Name": runtime.name, "Options": options },
+            "SnapshotKey": self.snapshot_key,
+            "Snapshotter": self.snapshotter,
+            "CreatedAt": wire::as_go(self.created_at),
+            "UpdatedAt": wire::as_go(self.updated_at),
+            "Extensions": extensions,
+            "SandboxID": self.sandbox.clone().unwrap_or_default(),
+            "Spec": self.spec,
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::rootfs::user_files;
 use super::start::{Detached, rootfs};
+use super::streams::{self, Inherited};
 use super::{
     CAPTURE_LIMIT, Finished, KILL_PATIENCE, LINGER, Signal, Snapshot, failure, get::not_running, reach, snapshot,
 };
@@ -44,6 +45,8 @@ pub struct ExecOptions {
     pub fifo_dir: Option<PathBuf>,
     /// Whether a detached one gets a terminal, which can be attached to.
     pub tty: bool,
+    /// Gives it the program's own streams where `log` and `fifo_dir` say nothing else.
+    pub inherit: bool,
 }
 
 /// Runs a command in a running container.
@@ -73,7 +76,12 @@ impl Operation for Exec {
     }
 
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Finished>> {
-        let (found, plan) = plan_exec(ctx, &self.id, &self.args, &self.options).await?;
+        let (found, mut plan) = plan_exec(ctx, &self.id, &self.args, &self.options).await?;
+        if self.options.inherit {
+            streams::check(ctx)?;
+            let (log, folder) = (self.options.log.as_ref(), self.options.fifo_dir.as_deref());
+            plan = super::start::output_steps(plan, ctx, &self.id, log, folder);
+        }
         self.found = Some(found);
         Ok(plan)
     }
@@ -84,6 +92,19 @@ impl Operation for Exec {
         let client = ctx.client().await?;
         let process = process(&client, &found.container, args, &options, false).await?;
         let ExecId { exec_id, is_own } = ExecId::of(&options);
+        if options.inherit {
+            let output = Inherited::open(ctx, &exec_id, options.log.as_ref(), options.fifo_dir.as_deref())?;
+            let mut undo = Undo::new(ctx.debts());
+            create_exec(&client, &id, &exec_id, is_own, process, output.stdio(), &mut undo).await?;
+            let ended = client.tasks().waiting(&id, &exec_id).await;
+            let began = Instant::now();
+            start_exec(&client, &id, &exec_id).await?;
+            let passed = output.pass(ctx, &client, &id, &exec_id, ended).await?;
+            let duration = began.elapsed();
+            client.undoing().tasks().delete_exec(&id, &exec_id).await?;
+            undo.forget();
+            return Ok(Finished { container: id, code: passed.exit()?.code, duration, ..Finished::default() });
+        }
         let shape = Shape::Apart { stdin: options.stdin.is_some() };
         let pipes = open_pipes(ctx, &exec_id, shape)?;
         let mut undo = Undo::new(ctx.debts());

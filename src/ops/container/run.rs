@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use super::exec::{Capture, open_pipes};
-use super::start::{Detached, check_detached, create_task, output_steps, running, write_pid};
+use super::start::{Detached, check_detached, create_task, delete_task, output_steps, running, write_pid};
+use super::streams::{self, Inherited, Passed};
 use super::{CAPTURE_LIMIT, Create, CreateOptions, Finished, Snapshot};
 use crate::containerd::containers::Container;
-use crate::containerd::io::{LogTarget, Shape};
-use crate::containerd::tasks::Task;
+use crate::containerd::io::{LogTarget, Output, Pipes, Shape};
+use crate::containerd::tasks::{Stdio, Task};
 use crate::grant::Access;
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result};
@@ -34,6 +35,8 @@ pub struct RunOptions {
     pub pid_file: Option<PathBuf>,
     /// Whether someone is there to be connected with its terminal; who says so starts it himself.
     pub seated: bool,
+    /// Gives it the program's own streams where `log` and `fifo_dir` say nothing else, and deletes the task when it has ended.
+    pub inherit: bool,
     /// What it reads; none gives it no input.
     pub stdin: Option<Vec<u8>>,
     /// When it is killed and taken back.
@@ -93,12 +96,15 @@ impl Operation for Run {
                 cure: Some("give detach too, and attach later".to_owned()),
             });
         }
-        if *detach {
+        if self.options.inherit {
+            streams::check(ctx)?;
+        }
+        if *detach || self.options.inherit {
             check_detached(log.as_ref(), fifo_dir.as_deref(), tty)?;
         } else if log.is_some() || fifo_dir.is_some() {
             return Err(Error::argument(
                 "log_uri, null_io and fifo_dir",
-                "are for one that is detached; give detach too",
+                "are for one that is detached; give detach too, or stdio of inherit",
             ));
         }
         let made = self.create.plan(ctx).await?;
@@ -150,24 +156,37 @@ impl Operation for Run {
             let task = Task { pid, ..running(&id, &stdio) };
             return Ok(Ran { container: found.container, task: Some(task), finished: None });
         }
-        let pipes = open_pipes(ctx, &id, Shape::Apart { stdin: options.stdin.is_some() })?;
-        create_task(&client, &found, pipes.stdio(), &mut undo).await?;
+        let io = if options.inherit {
+            Io::Inherited(Inherited::open(ctx, &id, options.log.as_ref(), options.fifo_dir.as_deref())?)
+        } else {
+            Io::Captured(open_pipes(ctx, &id, Shape::Apart { stdin: options.stdin.is_some() })?)
+        };
+        create_task(&client, &found, io.stdio(), &mut undo).await?;
         let ended = client.tasks().waiting(&id, "").await;
         let began = Instant::now();
         let pid = client.tasks().start(&id, "").await?;
         if let Some(path) = &options.pid_file {
             write_pid(path, pid)?;
         }
-        let capture = Capture {
-            client: &client,
-            id: &id,
-            exec_id: "",
-            stdin: options.stdin,
-            timeout: options.timeout,
-            limit: options.limit.unwrap_or(CAPTURE_LIMIT),
+        let (passed, output) = match io {
+            Io::Inherited(output) => (output.pass(ctx, &client, &id, "", ended).await?, Output::default()),
+            Io::Captured(pipes) => {
+                let capture = Capture {
+                    client: &client,
+                    id: &id,
+                    exec_id: "",
+                    stdin: options.stdin,
+                    timeout: options.timeout,
+                    limit: options.limit.unwrap_or(CAPTURE_LIMIT),
+                };
+                let (exit, output) = capture.run(pipes, ended).await?;
+                (Passed { exit, closed: false }, output)
+            }
         };
-        let (exit, output) = capture.run(pipes, ended).await?;
-        let finished = Finished { container: id.clone(), code: exit.code, output, duration: began.elapsed() };
+        let finished = Finished { container: id.clone(), code: passed.exit.code, output, duration: began.elapsed() };
+        if options.inherit && !rm {
+            delete_task(&client, &id).await?;
+        }
         if rm {
             // What the undo would do, but told when it fails.
             client.undoing().tasks().delete(&id).await?;
@@ -185,7 +204,25 @@ impl Operation for Run {
             }
         }
         undo.forget();
+        passed.exit()?;
         Ok(Ran { container: found.container, task: None, finished: Some(finished) })
+    }
+}
+
+/// Where the input and output of one that is waited for go.
+enum Io {
+    /// To this program's own.
+    Inherited(Inherited),
+    /// Into memory.
+    Captured(Pipes),
+}
+
+impl Io {
+    fn stdio(&self) -> &Stdio {
+        match self {
+            Self::Inherited(inherited) => inherited.stdio(),
+            Self::Captured(pipes) => pipes.stdio(),
+        }
     }
 }
 

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use super::streams::{self, Inherited};
 use super::{Snapshot, failure, reach, remove_task, snapshot};
 use crate::containerd::Client;
 use crate::containerd::containers::{Container, RuncOptions};
 use crate::containerd::io::{LogTarget, Pipes, Shape, private_folder, remove_fifos};
 use crate::containerd::snapshots::Mount;
-use crate::containerd::tasks::{Status, Stdio, Task};
+use crate::containerd::tasks::{Exit, Status, Stdio, Task};
 use crate::grant::Access;
 use crate::oci::Descriptor;
 use crate::ops::undo::Undo;
@@ -26,6 +27,8 @@ pub struct StartOptions {
     pub fifo_dir: Option<PathBuf>,
     /// Has runc leave out `pivot_root` this time, whatever the container was made with.
     pub no_pivot: bool,
+    /// Gives it the program's own streams where `log` and `fifo_dir` say nothing else, waits for its end, and deletes the task.
+    pub inherit: bool,
 }
 
 /// What a task is made with, beside its container.
@@ -64,12 +67,7 @@ impl Detached {
             (None, folder) => {
                 let folder = folder.unwrap_or(&ctx.settings().run_dir);
                 let shape = if terminal { Shape::Terminal } else { Shape::Apart { stdin: true } };
-                let pipes = Pipes::unattended(folder, id, shape);
-                Ok(Self::Fifos(pipes.map_err(|source| Error::File {
-                    attempted: "make FIFOs in",
-                    path: folder.display().to_string(),
-                    source,
-                })?))
+                Ok(Self::Fifos(pipes_in(folder, |folder| Pipes::unattended(folder, id, shape))?))
             }
         }
     }
@@ -88,6 +86,12 @@ impl Detached {
             pipes.leave();
         }
     }
+}
+
+/// Makes FIFOs in a folder.
+pub(super) fn pipes_in(folder: &Path, make: impl FnOnce(&Path) -> std::io::Result<Pipes>) -> Result<Pipes> {
+    let failed = |source| Error::File { attempted: "make FIFOs in", path: folder.display().to_string(), source };
+    make(folder).map_err(failed)
 }
 
 /// Refuses what contradicts one another.
@@ -134,7 +138,7 @@ pub(super) fn has_terminal(container: &Container) -> bool {
     container.spec.as_ref().and_then(|spec| spec.process.as_ref()).is_some_and(|process| process.terminal)
 }
 
-/// Starts a container's task, detached: its output goes to a log, and nobody has to stay.
+/// Starts a container's task, detached unless told otherwise: its output goes to a log, and nobody has to stay.
 #[derive(Debug)]
 pub struct Start {
     id: String,
@@ -162,13 +166,25 @@ impl Operation for Start {
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Task>> {
         let found = snapshot(ctx, &self.id).await?;
         check_startable(&found)?;
+        if self.options.inherit {
+            streams::check(ctx)?;
+            if has_terminal(&found.container) {
+                return Err(Error::argument(
+                    "stdio",
+                    "of inherit is for a container without a terminal; give tty instead",
+                ));
+            }
+        }
         let StartOptions { log, fifo_dir, no_pivot, .. } = &self.options;
         if *no_pivot {
             check_runc(&found.container)?;
         }
         check_detached(log.as_ref(), fifo_dir.as_deref(), has_terminal(&found.container))?;
         let own = || LogTarget::of_container(&ctx.settings().log_dir, ctx.namespace(), &self.id);
-        let preview = running(&self.id, &log.clone().unwrap_or_else(own).stdio());
+        let mut preview = running(&self.id, &log.clone().unwrap_or_else(own).stdio());
+        if self.options.inherit {
+            preview.exit = Some(Exit { code: 0, at: chrono::Utc::now() });
+        }
         let mut plan = Plan::new(preview.clone());
         plan = start_steps(plan, ctx, &found);
         plan = output_steps(plan, ctx, &self.id, log.as_ref(), fifo_dir.as_deref());
@@ -176,6 +192,9 @@ impl Operation for Start {
             plan = plan.path(ctx.local(path), "write the process's number");
         }
         self.found = Some(found);
+        if self.options.inherit {
+            return Ok(plan.effect(Effect::gone::<Task>(&ctx.place_name(), &self.id)));
+        }
         Ok(plan.effect(Effect::exists(&ctx.place_name(), &self.id, preview)))
     }
 
@@ -183,6 +202,9 @@ impl Operation for Start {
         let Self { id, options, found } = self;
         let found = found.ok_or_else(|| Error::not_found("container", &id, []))?;
         let client = ctx.client().await?;
+        if options.inherit {
+            return attended(ctx, &id, &options, &found).await;
+        }
         let terminal = has_terminal(&found.container);
         let output = Detached::choose(ctx, &id, options.log.as_ref(), options.fifo_dir.as_deref(), terminal)?;
         let stdio = output.stdio(terminal);
@@ -196,6 +218,34 @@ impl Operation for Start {
         undo.forget();
         output.leave();
         Ok(Task { pid, ..running(&id, &stdio) })
+    }
+}
+
+/// Starts a task with the program's own streams, and deletes it when it has ended.
+async fn attended(ctx: &Context, id: &str, options: &StartOptions, found: &Snapshot) -> Result<Task> {
+    let client = ctx.client().await?;
+    let output = Inherited::open(ctx, id, options.log.as_ref(), options.fifo_dir.as_deref())?;
+    let stdio = output.stdio().clone();
+    let mut undo = Undo::new(ctx.debts());
+    let making = Making { no_pivot: options.no_pivot, ..Making::default() };
+    create_task_with(&client, found, &stdio, making, &mut undo).await?;
+    let ended = client.tasks().waiting(id, "").await;
+    let pid = client.tasks().start(id, "").await?;
+    if let Some(path) = &options.pid_file {
+        write_pid(path, pid)?;
+    }
+    let passed = output.pass(ctx, &client, id, "", ended).await?;
+    delete_task(&client, id).await?;
+    undo.forget();
+    Ok(Task { pid, status: Status::Stopped, exit: Some(passed.exit()?), ..running(id, &stdio) })
+}
+
+/// Deletes a task that has ended, with no more access than starting it needed.
+pub(super) async fn delete_task(client: &Client, id: &str) -> Result<()> {
+    match client.undoing().tasks().delete(id).await {
+        // Somebody was quicker.
+        Err(error) if error.is_not_found() => Ok(()),
+        other => Ok(other.map(drop)?),
     }
 }
 

@@ -7,6 +7,7 @@ use futures_util::future::{BoxFuture, LocalBoxFuture};
 
 use super::exec::{ExecId, create_exec, open_pipes, plan_exec, process, start_exec};
 use super::start::{check_startable, create_task, start_steps};
+use super::streams::Ends;
 use super::{DetachKeys, ExecOptions, snapshot};
 use crate::containerd::io::{Shape, Terminal};
 use crate::containerd::tasks::{Exit, Tasks};
@@ -62,7 +63,7 @@ pub trait Seat: Send + Sync {
     fn sit<'a>(&'a self, attached: Attached, keys: &'a DetachKeys) -> LocalBoxFuture<'a, Result<Parted>>;
 }
 
-/// What the daemon is told of a process while somebody else reads its terminal.
+/// What the daemon is told of a process while somebody else reads its output.
 #[derive(Debug, Clone)]
 pub struct Window {
     tasks: Tasks,
@@ -71,6 +72,21 @@ pub struct Window {
 }
 
 impl Window {
+    pub(super) fn of(client: &Client, id: &str, exec_id: &str) -> Self {
+        Self { tasks: client.tasks(), id: id.to_owned(), exec_id: exec_id.to_owned() }
+    }
+
+    /// Sends the process a signal by its number; one that has ended gets none.
+    ///
+    /// # Errors
+    /// When the daemon is gone.
+    pub async fn signal(&self, number: u32) -> Result<()> {
+        match self.tasks.kill(&self.id, &self.exec_id, number, false).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
     /// Tells the process the size of its window, if need be when the daemon is back. A process that has ended has none.
     pub async fn resize(&self, size: ConsoleSize) {
         while let Err(error) = self.tasks.resize(&self.id, &self.exec_id, size.width, size.height).await
@@ -90,8 +106,18 @@ impl Window {
     }
 }
 
+/// Says why nobody knows how a process ended.
+pub(super) fn lost(error: containerd::Error, id: &str, exec_id: &str) -> Error {
+    if !error.is_not_found() {
+        return error.into();
+    }
+    let (what, name) = if exec_id.is_empty() { ("container", id) } else { ("process", exec_id) };
+    let state = "has ended and is gone, so its exit status is not known".to_owned();
+    Error::Conflict { what, name: name.to_owned(), state, cure: None }
+}
+
 /// Waits for the end of a process, however often the daemon is away meanwhile: the process lives on in its shim.
-async fn outlasting(
+pub(super) async fn outlasting(
     mut waiting: BoxFuture<'static, containerd::Result<Exit>>,
     tasks: Tasks,
     id: String,
@@ -123,7 +149,7 @@ impl Attached {
     /// Returns what the process is told by.
     #[must_use]
     pub fn window(&self) -> Window {
-        Window { tasks: self.client.tasks(), id: self.id.clone(), exec_id: self.exec_id.clone() }
+        Window::of(&self.client, &self.id, &self.exec_id)
     }
 
     /// Returns the call that goes back to the process once it was left.
@@ -170,15 +196,16 @@ impl Attached {
     }
 
     fn lost(&self, error: containerd::Error) -> Error {
-        if !error.is_not_found() {
-            return error.into();
-        }
-        let (what, name) = match self.exec_id.as_str() {
-            "" => ("container", &self.id),
-            _ => ("process", &self.exec_id),
-        };
-        let state = "has ended and is gone, so its exit status is not known".to_owned();
-        Error::Conflict { what, name: name.clone(), state, cure: None }
+        lost(error, &self.id, &self.exec_id)
+    }
+
+    /// Makes of it what the program's own streams are passed on to. Taking it back stays with whoever has the rest.
+    pub(super) fn into_ends(self) -> Ends {
+        let window = self.window();
+        self.undo.forget();
+        let (id, exec_id) = (self.id, self.exec_id);
+        let ended = async move { self.ended.await.map_err(|error| lost(error, &id, &exec_id)) };
+        Ends { terminal: self.terminal, ended: Box::pin(ended), window, stays: self.stays }
     }
 
     /// Reads what the process wrote next; nothing when it has ended and all was read. May be dropped and called again.

@@ -84,11 +84,13 @@ impl Object for EventObject {
         FIELDS
     }
 
-    /// As `ctr events` prints it, with the time as RFC 3339.
+    /// As `ctr events` prints it: the time as Go writes one, then the namespace, the topic and the details.
     fn text(&self) -> Option<String> {
-        let Event { namespace, topic, fields, .. } = &*self.0;
+        let Event { namespace, topic, fields, at, .. } = &*self.0;
         let details = serde_json::to_string(fields).unwrap_or_default();
-        Some(format!("{} {namespace} {topic} {details}", self.0.time()))
+        let fraction = format!(".{:09}", at.timestamp_subsec_nanos());
+        let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
+        Some(format!("{}{fraction} +0000 UTC {namespace} {topic} {details}", at.format("%Y-%m-%d %H:%M:%S")))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::ops::{self, Place};
 use crate::script::api::introspection::DeprecationObject;
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, On, Param, Spec};
+use crate::script::convert;
 use crate::script::error::Result;
 use crate::script::object::{Field, Object};
 
@@ -110,6 +111,9 @@ impl Object for InfoObject {
             F::column("pid", "int", "Its process, 0 before containerd 1.7.", |i, _| Ok(count(i.0.pid))),
             F::field("pid_namespace", "int", "Its PID namespace, 0 before containerd 1.7.", |i, _| {
                 Ok(count(i.0.pid_namespace))
+            }),
+            F::on_demand("record", "map", "The same in the words of `ctr info`.", |i, _| {
+                Ok(convert::from_json(i.0.as_ctr()))
             }),
             F::field("deprecations", "array", "What `deprecations()` lists.", |i, _| {
                 let all = i.0.deprecations.iter().cloned().map(DeprecationObject);

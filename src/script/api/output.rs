@@ -1,13 +1,15 @@
 //! How values become text: tables, JSON, YAML, CSV, and remarks to the user.
 
 use rhai::{Dynamic, Map};
+use serde::Serialize as _;
 
 use crate::grant::Access;
 use crate::ops::Level;
 use crate::script::call::Call;
-use crate::script::catalog::{Catalog, Example, On, Param, Spec};
+use crate::script::catalog::{Catalog, Example, On, Opt, Param, Spec};
 use crate::script::convert::{self, Output};
 use crate::script::error::Result;
+use crate::script::options::Options;
 
 const TABLE: Spec = Spec {
     name: "table",
@@ -31,14 +33,28 @@ const TO_JSON: Spec = Spec {
     name: "to_json",
     on: On::Free,
     params: &[Param::new("value")],
-    options: &[],
+    options: &[Opt::new(
+        "indent",
+        "int",
+        "By how many blanks each level is set in, a value a line. Default: one line.",
+    )],
     access: Access::Read,
     doc: "Returns any value as JSON: objects become their properties, times RFC 3339.",
-    examples: &[Example::gives("to_json(#{ a: [1, true, ()] })", r#""{\"a\":[1,true,null]}""#)],
+    examples: &[
+        Example::gives("to_json(#{ a: [1, true, ()] })", r#""{\"a\":[1,true,null]}""#),
+        Example::gives("to_json(#{ a: 1 }, #{ indent: 4 })", r#""{\n    \"a\": 1\n}""#),
+    ],
 };
 
-fn to_json(call: &Call<'_>, value: Dynamic) -> Result<String> {
-    Ok(convert::to_json(&value, call.session())?.to_string())
+fn to_json(call: &Call<'_>, value: Dynamic, options: Options) -> Result<String> {
+    let value = convert::to_json(&value, call.session())?;
+    let Some(indent) = options.count("indent")? else { return Ok(value.to_string()) };
+    let blanks = " ".repeat(usize::try_from(indent).unwrap_or_default().min(16));
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(blanks.as_bytes());
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter));
+    written.map_err(|error| call.argument("value", format!("cannot be JSON: {error}")))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 const FROM_JSON: Spec = Spec {

@@ -11,7 +11,7 @@ use crate::script::object::{Field, Object, Unit};
 pub struct ProcessObject(pub Finished);
 
 impl ProcessObject {
-    /// Makes one of a process whose output went to the user's terminal.
+    /// Makes one of a process whose output went to the user's terminal, or to the program's own output.
     #[must_use]
     pub fn seated(container: &str, code: u32) -> Self {
         Self(Finished { container: container.to_owned(), code, ..Finished::default() })

@@ -13,8 +13,24 @@ use crate::script::value::Name;
 pub(super) const DETACH_KEYS: Opt =
     Opt::new("detach_keys", "string", "The keys that leave its terminal; `\"\"` for none. Default `ctrl-p,ctrl-q`.");
 
-const ATTACH_OPTIONS: &[Opt] =
-    &[Opt::new("exec_id", "string", "The executed process. Default: the container's first one."), DETACH_KEYS];
+const ATTACH_OPTIONS: &[Opt] = &[
+    Opt::new("exec_id", "string", "The executed process. Default: the container's first one."),
+    DETACH_KEYS,
+    Opt::new(
+        "stdio",
+        "string",
+        "`inherit` gives one without a terminal ctrsh's own input, output and signals, whatever they are. Default: the terminal.",
+    ),
+];
+
+/// Reads whether a process gets the program's own input and outputs.
+pub(super) fn inherits(options: &Options) -> Result<bool> {
+    match options.string("stdio")?.as_deref() {
+        None => Ok(false),
+        Some("inherit") => Ok(true),
+        Some(_) => Err(options.bad("stdio", "knows one word, inherit; without it the output is returned")),
+    }
+}
 
 /// Reads the keys that leave a terminal.
 pub(super) fn detach_keys(options: &Options) -> Result<DetachKeys> {
@@ -27,7 +43,7 @@ const ATTACH: Spec = Spec {
     params: &[Param::of("id", Names::Container)],
     options: ATTACH_OPTIONS,
     access: Access::Run,
-    doc: "Connects the terminal that ctrsh runs in with a running container, until that ends or the keys `detach_keys` are pressed.\n\nReturns its exit status, or `()` when it was left. The task is not deleted. What can be attached to is a process with FIFOs: a container with `tty` that was started or run with `detach`, one with `fifo_dir`, or one that ctr started and left. One whose output goes to a log or nowhere, or whose FIFOs another process reads, is refused by name. While nobody is attached, a process that writes more than its FIFO holds (64 KiB) waits. A terminal that is left is held open by a small process of ctrsh that ends with it. What has no terminal is left by Ctrl-C too, and Ctrl-D ends its input.",
+    doc: "Connects the terminal that ctrsh runs in with a running container, until that ends or the keys `detach_keys` are pressed.\n\nReturns its exit status, or `()` when it was left. The task is not deleted. What can be attached to is a process with FIFOs: a container with `tty` that was started or run with `detach`, one with `fifo_dir`, or one that ctr started and left. One whose output goes to a log or nowhere, or whose FIFOs another process reads, is refused by name. While nobody is attached, a process that writes more than its FIFO holds (64 KiB) waits. A terminal that is left is held open by a small process of ctrsh that ends with it. What has no terminal is left by Ctrl-C too, and Ctrl-D ends its input; with `stdio` of `inherit` it needs no terminal here, and gets every signal.",
     examples: &[Example::gives(
         "run(\"busybox\", #{ id: \"attached\", detach: true, command: [\"sleep\", \"60\"] }); let why = \"conflict\"; try { attach(\"attached\") } catch (e) { why = e.kind } delete(\"attached\", #{ force: true }); why",
         "\"conflict\"",
@@ -36,11 +52,17 @@ const ATTACH: Spec = Spec {
 
 fn do_attach(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Result<Option<i64>> {
     let exec_id = options.string("exec_id")?.unwrap_or_default();
-    let keys = detach_keys(options)?;
+    let (keys, inherit) = (detach_keys(options)?, inherits(options)?);
     let session = call.session();
     session.wait(ctx, container::attachable(ctx, id, &exec_id))?;
     if ctx.is_dry_run() {
         return Ok(None);
+    }
+    if inherit {
+        let attached = session.wait(ctx, container::attach(ctx, id, &exec_id))?;
+        if !attached.terminal.is_terminal() {
+            return Ok(Some(session.wait(ctx, container::pass_attached(ctx, attached))?.code.into()));
+        }
     }
     let Some(seat) = session.sink().seat() else {
         return Err(call.argument("attach", "needs someone at a terminal; logs(id, #{ follow: true }) shows a log"));

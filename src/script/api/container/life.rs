@@ -3,9 +3,9 @@
 use rhai::Dynamic;
 
 use super::ContainerObject;
-use super::attach::{DETACH_KEYS, detach_keys};
+use super::attach::{DETACH_KEYS, detach_keys, inherits};
 use super::change::log_target;
-use super::make::{FIFO_DIR, NULL_IO};
+use super::make::{FIFO_DIR, NULL_IO, STDIO};
 use crate::containerd::tasks::Exit;
 use crate::grant::Access;
 use crate::ops::Context;
@@ -31,9 +31,10 @@ const START_OPTIONS: &[Opt] = &[
         "bool",
         "Whether runc leaves out pivot_root this time, for a root in a ramdisk. Default: as the container was made.",
     ),
-    Opt::new("detach", "bool", "As in ctr: it is detached unless `tty` is given."),
+    Opt::new("detach", "bool", "As in ctr: it is detached unless `tty` or `stdio` is given."),
     Opt::new("tty", "bool", "Whether a container that was made with a terminal gets this one. Default false."),
     DETACH_KEYS,
+    STDIO,
 ];
 
 const STOP_OPTIONS: &[Opt] = &[
@@ -68,20 +69,28 @@ impl Ret for Started {
 fn do_start(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Result<Started> {
     let (tty, keys) = (options.flag("tty")?, detach_keys(options)?);
     let pid_file = options.string("pid_file")?.map(|path| ctx.settings().working_dir.join(path));
+    let inherit = inherits(options)?;
     match options.bool("detach")? {
+        Some(true) if inherit => return Err(options.bad("stdio", "of inherit goes without detach")),
+        _ if inherit && tty => return Err(options.bad("stdio", "of inherit goes without tty")),
         Some(true) if tty => return Err(options.bad("tty", "goes without detach; attach(id) connects it later")),
-        Some(false) if !tty => return Err(options.bad("detach", "is always true without tty")),
+        Some(false) if !tty && !inherit => return Err(options.bad("detach", "is always true without tty and stdio")),
         _ => {}
     }
     let fifo_dir = options.string("fifo_dir")?.map(|path| ctx.settings().working_dir.join(path));
-    let options = StartOptions { log: log_target(options)?, pid_file, fifo_dir, no_pivot: options.flag("no_pivot")? };
+    let no_pivot = options.flag("no_pivot")?;
+    let options = StartOptions { log: log_target(options)?, pid_file, fifo_dir, no_pivot, inherit };
     if tty && !ctx.is_dry_run() {
-        let StartOptions { log: None, pid_file: None, fifo_dir: None, no_pivot: false } = options else {
+        let StartOptions { log: None, pid_file: None, fifo_dir: None, no_pivot: false, .. } = options else {
             return Err(call.argument("option 'tty'", "goes with no other output, no pid_file and no no_pivot"));
         };
         return seated(call, ctx, id, &keys);
     }
-    Ok(Started(Dynamic::from(TaskObject(call.run_in(ctx, Start::new(id, options))?))))
+    let task = call.run_in(ctx, Start::new(id, options))?;
+    Ok(Started(match task.exit {
+        Some(exit) if inherit => Dynamic::from(ProcessObject::seated(id, exit.code)),
+        _ => Dynamic::from(TaskObject(task)),
+    }))
 }
 
 /// Starts a container with the user's terminal.
@@ -123,7 +132,7 @@ const START: Spec = Spec {
     params: ID,
     options: START_OPTIONS,
     access: Access::Run,
-    doc: "Starts a container and returns its task. Its output goes to a log; that of one with a terminal waits for `attach`.\n\nWith `tty` the terminal that ctrsh runs in is connected with it, until it ends or the keys `detach_keys` are pressed; then the result is how it ended, or `()`. A task that has ended is replaced. It needs `run` access; `host` for a container that reaches its host, and for a log of one's own.",
+    doc: "Starts a container and returns its task. Its output goes to a log; that of one with a terminal waits for `attach`.\n\nWith `tty` the terminal that ctrsh runs in is connected with it, until it ends or the keys `detach_keys` are pressed; then the result is how it ended, or `()`. With `stdio` of `inherit` it has ctrsh's own input, outputs and signals, as with `run`; the result is how it ended, and the task is deleted. A task that has ended is replaced. It needs `run` access; `host` for a container that reaches its host, and for a log of one's own.",
     examples: &[Example::gives(
         "create(\"start-1\", \"busybox\", #{ command: [\"sleep\", \"60\"] }); let status = start(\"start-1\").status; delete(\"start-1\", #{ force: true }); status",
         "\"running\"",

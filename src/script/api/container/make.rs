@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rhai::Dynamic;
 
-use super::attach::{DETACH_KEYS, detach_keys};
+use super::attach::{DETACH_KEYS, detach_keys, inherits};
 use super::options::{self, CREATE, environment, joined};
 use super::{ContainerObject, change::log_target};
 use crate::grant::Access;
@@ -52,7 +52,13 @@ pub(super) const NULL_IO: Opt = Opt::new(
 pub(super) const FIFO_DIR: Opt =
     Opt::new("fifo_dir", "string", "A folder for FIFOs, for a detached one to be attached to in place of a log.");
 
-const OF_RUN: [Opt; 11] = [
+pub(super) const STDIO: Opt = Opt::new(
+    "stdio",
+    "string",
+    "`inherit` gives it ctrsh's own input, output, error output and signals, until it ends. Default: what it writes is returned.",
+);
+
+const OF_RUN: [Opt; 12] = [
     Opt::new("id", "string", "The container's id. Default: one is made up."),
     Opt::new("detach", "bool", "Whether to return the container as soon as it was started. Default false."),
     Opt::new("rm", "bool", "Whether to remove it when it has ended. Default: when its id was made up."),
@@ -61,11 +67,12 @@ const OF_RUN: [Opt; 11] = [
     FIFO_DIR,
     Opt::new("pid_file", "string", "A file to write the process's number to."),
     DETACH_KEYS,
+    STDIO,
     Opt::new("stdin", "string", "What it reads. Default: nothing."),
     Opt::new("timeout", "duration", "When it is killed and removed. Default: never."),
     Opt::new("limit", "size", "How much of each output is kept. Default `16MiB`."),
 ];
-const RUN_OPTIONS: [Opt; 72] = joined(&OF_RUN, &CREATE);
+const RUN_OPTIONS: [Opt; 73] = joined(&OF_RUN, &CREATE);
 
 const RUN: Spec = Spec {
     name: "run",
@@ -73,7 +80,7 @@ const RUN: Spec = Spec {
     params: &[Param::of("image", Names::Image)],
     options: &RUN_OPTIONS,
     access: Access::Run,
-    doc: "Makes a container, starts it, and returns what it wrote and how it ended.\n\nWith `detach` it returns the container, which goes on running. With `tty` the terminal that ctrsh runs in is connected to it until it ends, or until the keys `detach_keys` are pressed: then it goes on running, and the container is returned. When a step fails nothing of the container is left. It needs `run` access; `host` only for what reaches the host, as for `create`.",
+    doc: "Makes a container, starts it, and returns what it wrote and how it ended.\n\nWith `detach` it returns the container, which goes on running. With `tty` the terminal that ctrsh runs in is connected to it until it ends, or until the keys `detach_keys` are pressed: then it goes on running, and the container is returned. With `stdio` of `inherit` it has ctrsh's own input and outputs, byte by byte and however much that is, as far as no `log_uri` says where its output goes: what it returns has its `code` alone, and its task is deleted. The signals that ctrsh gets meanwhile are its own: `SIGINT`, `SIGTERM`, `SIGHUP`, `SIGQUIT`, `SIGUSR1`, `SIGUSR2`, `SIGALRM`; at the third Ctrl-C in a row, each within a second, it is killed. When nobody reads ctrsh's output any more it is killed, and the script ends. When a step fails nothing of the container is left. It needs `run` access; `host` only for what reaches the host, as for `create`.",
     examples: &[
         Example::gives("run(\"busybox\", #{ command: [\"echo\", \"hello\"] }).stdout", "\"hello\\n\""),
         Example::gives("run(\"busybox\", #{ command: [\"sh\", \"-c\", \"exit 3\"] }).code", "3"),
@@ -106,11 +113,15 @@ fn run(call: &Call<'_>, image: Name, options: Options) -> Result<ProcessOrContai
         fifo_dir: folder(call, &options, "fifo_dir")?,
         pid_file: folder(call, &options, "pid_file")?,
         seated: seat.is_some(),
+        inherit: inherits(&options)?,
         stdin: options.string("stdin")?.map(String::into_bytes),
         timeout: options.duration("timeout")?,
         limit: limit(&options)?,
     };
     let keys = detach_keys(&options)?;
+    if wanted.inherit {
+        alone(&options, wanted.detach || wanted.create.spec.tty)?;
+    }
     if wanted.create.spec.tty && !wanted.detach && !call.ctx().is_dry_run() {
         return seated(call, seat, &image.0, wanted, &keys);
     }
@@ -119,6 +130,15 @@ fn run(call: &Call<'_>, image: Name, options: Options) -> Result<ProcessOrContai
         Some(finished) => Dynamic::from(ProcessObject(finished)),
         None => Dynamic::from(ContainerObject::new(container, call.ctx().place())),
     }))
+}
+
+/// Refuses what does not go with the program's own streams.
+fn alone(options: &Options, other: bool) -> Result<()> {
+    let captured = ["stdin", "timeout", "limit"].iter().any(|key| options.any(key).is_some());
+    if other || captured {
+        return Err(options.bad("stdio", "of inherit goes without detach, tty, stdin, timeout and limit"));
+    }
+    Ok(())
 }
 
 /// Runs a container with the user's terminal.
@@ -169,6 +189,7 @@ const EXEC_OPTIONS: &[Opt] = &[
     Opt::new("log_uri", "string", "Where the output of a detached one goes. Default: nowhere."),
     FIFO_DIR,
     DETACH_KEYS,
+    STDIO,
     Opt::new("exec_id", "string", "The id of the process. Default: one is made up."),
     Opt::new("cwd", "string", "The folder that it starts in. Default: the container's."),
     Opt::new("env", "map or array", "Environment over the container's; a value of `()`, or a name alone, unsets."),
@@ -188,7 +209,7 @@ const EXEC: Spec = Spec {
     params: &[Param::of("id", Names::Container), Param::new("args")],
     options: EXEC_OPTIONS,
     access: Access::Run,
-    doc: "Runs a command in a running container and returns what it wrote and how it ended.\n\nA command that fails throws nothing: look at `code`. With `detach` it is started, and its `exec_id` is returned, which `wait`, `kill`, `attach` and `delete` take; it is there until it is deleted. With `tty` the terminal that ctrsh runs in is connected to it, until it ends or the keys `detach_keys` are pressed; then the result is its `exec_id` too. In a container that reaches its host it needs `host` access.",
+    doc: "Runs a command in a running container and returns what it wrote and how it ended.\n\nA command that fails throws nothing: look at `code`. With `detach` it is started, and its `exec_id` is returned, which `wait`, `kill`, `attach` and `delete` take; it is there until it is deleted. With `tty` the terminal that ctrsh runs in is connected to it, until it ends or the keys `detach_keys` are pressed; then the result is its `exec_id` too. With `stdio` of `inherit` it has ctrsh's own input, outputs and signals, as with `run`. In a container that reaches its host it needs `host` access.",
     examples: &[
         Example::gives(
             "run(\"busybox\", #{ id: \"box\", detach: true, command: [\"sleep\", \"60\"] }); let done = exec(\"box\", [\"cat\"], #{ stdin: \"hi\" }); delete(\"box\", #{ force: true }); [done.code, done.stdout]",
@@ -224,13 +245,19 @@ fn execute(call: &Call<'_>, ctx: &Context, id: &str, args: Vec<String>, options:
         log: log_target(options)?,
         fifo_dir: folder(call, options, "fifo_dir")?,
         tty: options.flag("tty")?,
+        inherit: inherits(options)?,
     };
     let keys = detach_keys(options)?;
-    if options.flag("detach")? {
+    let detach = options.flag("detach")?;
+    if wanted.inherit {
+        alone(options, detach || wanted.tty)?;
+    }
+    if detach {
         return Ok(ProcessOrId(call.run_in(ctx, ExecDetached::new(id, args, wanted))?.into()));
     }
-    if wanted.log.is_some() || wanted.fifo_dir.is_some() {
-        return Err(options.bad("log_uri", "and 'fifo_dir' are for one that is detached; give detach too"));
+    if !wanted.inherit && (wanted.log.is_some() || wanted.fifo_dir.is_some()) {
+        let problem = "and 'fifo_dir' are for one that is detached; give detach too, or stdio of inherit";
+        return Err(options.bad("log_uri", problem));
     }
     if !wanted.tty || ctx.is_dry_run() {
         return Ok(ProcessOrId(Dynamic::from(ProcessObject(call.run_in(ctx, Exec::new(id, args, wanted))?))));

@@ -134,6 +134,9 @@ impl Object for ContainerObject {
                 let addresses = ops::container::addresses(&now).into_iter().map(Dynamic::from);
                 Ok(addresses.collect::<rhai::Array>().into())
             }),
+            F::on_demand("record", "map", "The whole record, in the words of `ctr containers info`.", |c, _| {
+                Ok(convert::from_json(c.record.as_ctr()))
+            }),
             F::on_demand("spec", "map", "The runtime spec, as `ctr containers info --spec` shows it.", |c, _| {
                 let spec = c.record.spec.as_ref().and_then(|spec| serde_json::to_value(spec).ok());
                 Ok(spec.map_or(Dynamic::UNIT, convert::from_json))

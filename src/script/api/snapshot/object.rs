@@ -10,6 +10,7 @@ use crate::ops::Place;
 use crate::ops::snapshot::{Row, Snapshot, usage};
 use crate::script::call::Session;
 use crate::script::catalog::Catalog;
+use crate::script::convert;
 use crate::script::error::Result;
 use crate::script::object::{Field, Object, Unit};
 use crate::script::time::Time;
@@ -133,6 +134,12 @@ impl Object for SnapshotObject {
                 "int",
                 "Files and folders that it has by itself, without what it stands on.",
                 |s, session| Ok(bytes(s.usage(session)?.inodes)),
+            ),
+            F::on_demand(
+                "record",
+                "map",
+                "All that the snapshotter knows, in the words of `ctr snapshots info`.",
+                |s, _| Ok(convert::from_json(s.snapshot.info.as_ctr())),
             ),
         ];
         FIELDS

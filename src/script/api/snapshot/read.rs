@@ -1,5 +1,6 @@
 //! What can be asked of snapshots.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rhai::Dynamic;
@@ -126,8 +127,17 @@ fn command(_call: &Call<'_>, mount: MountObject, target: String) -> Result<Strin
     if !mount.options.is_empty() {
         words.extend(["-o".to_owned(), mount.options.join(",")]);
     }
+    Ok(words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
+}
+
+/// Quotes what a shell would not take as it is, and nothing else: `$(…)` takes no quotes away.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.into();
+    }
     // Only a zero byte cannot be quoted, and no path has one.
-    Ok(shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" ")))
+    shlex::try_quote(word).unwrap_or_else(|_| word.into())
 }
 
 const SNAPSHOT_USAGE: Spec = Spec {
