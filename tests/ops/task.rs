@@ -67,6 +67,12 @@ fn measured(env: &Env) {
     assert!(second.pids.current >= 1, "{second:?}");
     let rate = second.rate(&first).unwrap();
     assert!(rate.cpu_cores > 0.05 && rate.cpu_cores < 8.0, "{rate:?}");
+    // As text, with the time and without a name of the program's own.
+    for code in ["`${metrics(\"ID\")}`", "\"\" + [metrics(\"ID\")]"] {
+        let text = stage.value(&code.replace("ID", &id));
+        let text = text.as_str().unwrap();
+        assert!(text.contains("at: 20") && !text.contains("::"), "{text}");
+    }
     let all = env.block_on(all_metrics(&stage.ctx)).unwrap();
     assert_eq!(all.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), [id.as_str()]);
     stage.run(Delete::new(&id, true, false)).unwrap();
