@@ -284,7 +284,11 @@ fn with_runtime(
     if let Some(flags) = sandboxed {
         match sandbox::start(flags, &interrupt, screen)? {
             Ok(started) => {
-                choices.address = Some(started.socket().to_string_lossy().into_owned());
+                let socket = started.socket().to_string_lossy().into_owned();
+                if let Some(row) = choices.rows.iter_mut().find(|row| row.0 == "address") {
+                    (row.1, row.2) = (socket.clone(), "the sandbox".into());
+                }
+                choices.address = Some(socket);
                 sandbox = Some(started);
             }
             Err(stopped) => return Ok(stopped),

@@ -180,41 +180,29 @@ impl Check<'_> {
         }
         self.checked.access.extend(entries.iter().map(|entry| entry.spec.access));
         let count = call.args.len();
-        let takes = |entry: &Entry| {
-            // A method's object stands before the dot.
-            let own = usize::from(entry.spec.on == On::Method);
+        let takes = |entry: &&Entry| {
+            let own = own(entry, method);
             let all = entry.signature.params.len() - own;
             let required = entry.signature.params.iter().filter(|param| !param.optional).count() - own;
-            (required..=all).contains(&count) || (!method && own == 1 && count > 0)
+            (required..=all).contains(&count)
         };
-        if !entries.iter().any(|entry| takes(entry)) {
-            let hint = entries.first().map(|entry| entry.signature());
+        let hint = entries.first().map(|entry| entry.signature());
+        let entries: Vec<&Entry> = entries.into_iter().filter(takes).collect();
+        if entries.is_empty() {
             let plural = if count == 1 { "" } else { "s" };
             self.problem(position, format!("{name} does not take {count} argument{plural}"), hint);
             return;
         }
-        self.options(call, &entries);
+        for place in 0..count {
+            self.options(call, place, method, &entries);
+        }
     }
 
-    fn options(&mut self, call: &FnCallExpr, entries: &[&Entry]) {
-        let Some(last) = call.args.last() else { return };
-        let keys: Vec<String> = match last {
-            Expr::Map(map, _) => map.0.iter().map(|(key, _)| key.name.to_string()).collect(),
-            Expr::DynamicConstant(value, _) => match value.read_lock::<rhai::Map>() {
-                Some(map) => map.keys().map(ToString::to_string).collect(),
-                None => return,
-            },
-            _ => return,
-        };
-        // A map in the place of an argument, as `label(labels)` has it, is not the options.
-        let is_argument = |entry: &&Entry| {
-            let own = usize::from(entry.spec.on == On::Method);
-            let params = &entry.signature.params;
-            let place = params.get(call.args.len() - 1 + own);
-            !params.last().is_some_and(|param| param.options)
-                || place.is_some_and(|param| !param.options && param.ty == "map")
-        };
-        if entries.iter().any(is_argument) {
+    /// Looks at the keys of an argument when all functions that may be called take it for the options.
+    fn options(&mut self, call: &FnCallExpr, place: usize, method: bool, entries: &[&Entry]) {
+        let Some((given, keys)) = call.args.get(place).and_then(|given| Some((given, keys(given)?))) else { return };
+        let is_last = place + 1 == call.args.len();
+        if !entries.iter().all(|entry| is_options(entry, place + own(entry, method), is_last)) {
             return;
         }
         let known: Vec<&str> = entries.iter().flat_map(|entry| entry.spec.options).map(|option| option.key).collect();
@@ -223,7 +211,7 @@ impl Check<'_> {
                 || format!("the options are {}", known.join(", ")),
                 |near| format!("did you mean '{near}'?"),
             );
-            self.problem(last.start_position(), format!("{}: unknown option '{key}'", call.name), Some(hint));
+            self.problem(given.start_position(), format!("{}: unknown option '{key}'", call.name), Some(hint));
         }
     }
 
@@ -245,4 +233,32 @@ impl Check<'_> {
         };
         self.checked.problems.push(Report { error, trace: vec![at], parse: true, exit: None });
     }
+}
+
+/// Returns how many parameters stand before the dot: a method's object does.
+fn own(entry: &Entry, method: bool) -> usize {
+    usize::from(method && entry.spec.on == On::Method)
+}
+
+/// Returns the keys of a map that is written out.
+fn keys(given: &Expr) -> Option<Vec<String>> {
+    match given {
+        Expr::Map(map, _) => Some(map.0.iter().map(|(key, _)| key.name.to_string()).collect()),
+        Expr::DynamicConstant(value, _) => {
+            Some(value.read_lock::<rhai::Map>()?.keys().map(ToString::to_string).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Returns whether a function takes a map in this place, counted from its first parameter, for its options: as the last argument,
+/// or in any place where a closure comes last, as the options are told from the rest by being a map.
+fn is_options(entry: &Entry, place: usize, is_last: bool) -> bool {
+    if entry.spec.params.iter().any(|param| param.name == "options") {
+        return true;
+    }
+    let params = &entry.signature.params;
+    // A map in the place of an argument, as `label(labels)` has it, is not the options.
+    let is_argument = params.get(place).is_some_and(|param| !param.options && param.ty == "map");
+    is_last && params.last().is_some_and(|param| param.options) && !is_argument
 }

@@ -177,6 +177,36 @@ fn json(value: &Dynamic, session: &Session, depth: usize) -> Result<Value> {
     Ok(Value::String(value.to_string()))
 }
 
+/// Writes a value in one line as `print` does it, objects and times in lists and maps too.
+#[must_use]
+pub fn inline(value: &Dynamic, session: &Session) -> String {
+    inline_at(value, session, 0)
+}
+
+fn inline_at(value: &Dynamic, session: &Session, depth: usize) -> String {
+    if depth > MAX_DEPTH {
+        return "…".into();
+    }
+    let value = &value.flatten_clone();
+    let inner = |item: &Dynamic| match item.read_lock::<ImmutableString>() {
+        Some(text) => format!("{:?}", text.as_str()),
+        None if item.is_unit() => "()".into(),
+        None => inline_at(item, session, depth + 1),
+    };
+    if let Some(time) = value.read_lock::<Time>() {
+        time.to_rfc3339()
+    } else if let Some(array) = value.read_lock::<Array>() {
+        format!("[{}]", array.iter().map(inner).collect::<Vec<_>>().join(", "))
+    } else if let Some(map) = value.read_lock::<Map>() {
+        let pairs: Vec<String> = map.iter().map(|(key, item)| format!("{key:?}: {}", inner(item))).collect();
+        format!("#{{{}}}", pairs.join(", "))
+    } else if let Some(object) = session.catalog().and_then(|catalog| catalog.object_of(value)) {
+        object.text(value, session)
+    } else {
+        value.to_string()
+    }
+}
+
 /// Turns JSON into a value: objects become maps, numbers that fit become integers.
 pub fn from_json(value: Value) -> Dynamic {
     match value {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rhai::{Dynamic, Engine, FuncRegistration, Module, NativeCallContext, RhaiFunc};
 
 use crate::script::call::Session;
+use crate::script::convert;
 use crate::script::error::Result;
 
 /// A type of the script surface whose values are objects with properties.
@@ -218,7 +219,9 @@ impl ObjectEntry {
         (self.text)(value).unwrap_or_else(|| {
             let shown = self.fields.iter().filter(|field| field.shown < Shown::OnDemand);
             let parts: Vec<String> = shown
-                .filter_map(|field| Some(format!("{}: {}", field.name, field.get(value, session).ok()?)))
+                .filter_map(|field| {
+                    Some(format!("{}: {}", field.name, convert::inline(&field.get(value, session).ok()?, session)))
+                })
                 .collect();
             format!("{}({})", self.name, parts.join(", "))
         })

@@ -179,6 +179,55 @@ fn a_check_knows_modules_and_what_is_imported() {
 }
 
 #[test]
+fn a_check_finds_options_wherever_they_stand() {
+    let bench = bench("all");
+    let problems = |text: &str| {
+        let checked = bench.interpreter.check(text, None).unwrap();
+        checked.problems.into_iter().map(|report| (report.error.message, report.error.hint)).collect::<Vec<_>>()
+    };
+    let unknown = |name: &str, key: &str, near: &str| {
+        vec![(format!("{name}: unknown option '{key}'"), Some(format!("did you mean '{near}'?")))]
+    };
+    assert_eq!(problems("retry(#{ retires: 3 }, || 1)"), unknown("retry", "retires", "retries"));
+    assert_eq!(problems("let n = 3; retry(#{ retires: n }, || 1)"), unknown("retry", "retires", "retries"));
+    assert_eq!(problems("parallel([1], #{ jbs: 8 }, |x| x)"), unknown("parallel", "jbs", "jobs"));
+    assert_eq!(problems("with_lease(#{ expire: \"1m\" }, || 1)"), unknown("with_lease", "expire", "expires"));
+    assert_eq!(problems("on(\"tasks\", #{ cuont: 1 }, |e| e)"), unknown("on", "cuont", "count"));
+    assert_eq!(problems("on(#{ cuont: 1 }, |e| e)"), unknown("on", "cuont", "count"));
+    assert_eq!(problems("wait_for(\"tasks\", #{ timeuot: 1 }, || 1)"), unknown("wait_for", "timeuot", "timeout"));
+    let label = "let i = image(\"x\"); i.label(#{ a: \"1\" }, #{ replce_all: true })";
+    assert_eq!(problems(label), unknown("label", "replce_all", "replace_all"));
+    for right in [
+        "retry(|| 1)",
+        "retry(#{ retries: 3, delay: \"1s\", any: true }, || 1)",
+        "parallel([#{ a: 1 }], #{ jobs: 8 }, |x| x)",
+        "on([\"tasks\"], #{ count: 1, on_tick: || true }, |e| e)",
+        "with_lease(#{ expires: \"1m\" }, || 1)",
+        "image(\"x\").label(#{ anything: \"1\" })",
+        "image(\"x\").label(#{ anything: \"1\" }, #{ replace_all: true })",
+        "write_json(\"a\", #{ anything: 1 })",
+        "table([1], [\"a\"]); to_json(#{ anything: 1 }); print(#{ anything: 1 })",
+    ] {
+        assert_eq!(problems(right), [], "{right}");
+    }
+}
+
+#[test]
+fn values_in_values_are_shown_by_their_own_text() {
+    let bench = bench("all");
+    let session = bench.interpreter.session();
+    let time = || rhai::Dynamic::from(time::Time(chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap()));
+    let shown = |value: rhai::Dynamic| convert::inline(&value, session);
+    assert_eq!(shown(time()), "2023-11-14T22:13:20Z");
+    assert_eq!(
+        shown(vec![time(), "a\"b".into(), rhai::Dynamic::UNIT].into()),
+        "[2023-11-14T22:13:20Z, \"a\\\"b\", ()]"
+    );
+    assert_eq!(shown(rhai::Map::from([("at".into(), time())]).into()), "#{\"at\": 2023-11-14T22:13:20Z}");
+    assert_eq!(shown("plain".into()), "plain");
+}
+
+#[test]
 fn open_input_goes_on() {
     let bench = bench("all");
     for text in ["if true {", "let x = [1,", "foo(", "\"abc", "let s = `a", "fn f(a", "#{ a: 1,", "1 +"] {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::complete::Offer;
+use super::session::Session;
 use super::style::Role;
 use super::{Format, Shell, Show, Source, history, lex, render};
 use crate::script::catalog::Names;
@@ -47,7 +48,10 @@ const COMMANDS: [Command; 18] = [
     },
     command("plan", "EXPR", "shows what an expression would change, and changes nothing"),
     Command { names: Some(Names::File), ..command("load", "FILE", "runs a script here and keeps its variables") },
-    Command { names: Some(Names::File), ..command("save", "FILE", "writes the lines of this session to a script") },
+    Command {
+        names: Some(Names::File),
+        ..command("save", "FILE", "writes the lines of this session that succeeded to a script")
+    },
     command("edit", "", "opens the last line in $VISUAL or $EDITOR and runs what comes back"),
     command("set", "output FORMAT", "chooses how values are shown: table, json, yaml, csv or text"),
     command("history", "[COUNT]", "lists the last lines"),
@@ -141,8 +145,8 @@ pub(super) fn offer(text: &str, interpreter: &Interpreter) -> Option<Offer> {
 }
 
 impl Shell {
-    /// Carries out one of the shell's own lines; `lines` are those of this session.
-    pub(super) fn command(&mut self, name: &str, argument: &str, lines: &[String]) -> After {
+    /// Carries out one of the shell's own lines.
+    pub(super) fn command(&mut self, name: &str, argument: &str, session: &Session) -> After {
         match name {
             "help" | "h" | "?" => self.help(argument),
             "quit" | "q" | "exit" => return After::Leave,
@@ -178,8 +182,8 @@ impl Shell {
                 }
                 Err(error) => self.screen.failure(&error),
             },
-            "save" => self.save(argument, lines),
-            "edit" => return self.edit(lines.last().map_or("", String::as_str)).map_or(After::Go, After::Run),
+            "save" => self.save(argument, session),
+            "edit" => return self.edit(session.lines().last().unwrap_or_default()).map_or(After::Go, After::Run),
             "set" => match argument.split_once(' ').map(|(key, value)| (key, value.trim().parse::<Format>())) {
                 Some(("output", Ok(format))) => self.format = format,
                 Some(("output", Err(problem))) => {
@@ -188,8 +192,10 @@ impl Shell {
                 _ => self.screen.remark(Role::Error, "error", "what can be set is: output FORMAT"),
             },
             "history" => {
+                let lines = session.lines();
                 let count = argument.parse().unwrap_or(lines.len());
-                for line in lines.iter().skip(lines.len().saturating_sub(count)) {
+                let first = lines.len().saturating_sub(count);
+                for line in lines.skip(first) {
                     self.screen.line(&super::escape::text(line));
                 }
             }
@@ -224,11 +230,10 @@ impl Shell {
         session.set_context(before);
     }
 
-    fn save(&self, argument: &str, lines: &[String]) {
-        let kept: Vec<&str> = lines.iter().filter(|line| parse(line).is_none()).map(String::as_str).collect();
-        let text: String = kept.iter().map(|line| format!("{};\n", line.trim_end().trim_end_matches(';'))).collect();
+    fn save(&self, argument: &str, session: &Session) {
+        let (text, count) = session.script(|text| self.interpreter.check(text, None).is_ok());
         match std::fs::write(argument, text) {
-            Ok(()) => self.screen.remark(Role::Note, "saved", &format!("{} lines to {argument}", kept.len())),
+            Ok(()) => self.screen.remark(Role::Note, "saved", &format!("{count} lines to {argument}")),
             Err(source) => {
                 self.screen.failure(&crate::ops::Error::File { attempted: "write", path: argument.to_owned(), source })
             }

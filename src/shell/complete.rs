@@ -54,6 +54,18 @@ impl Type {
     }
 }
 
+/// Returns the parameters and the result of the function whose bracket was opened last; none when it is not known which
+/// function that is.
+#[must_use]
+pub fn signature(text: &str, interpreter: &Interpreter) -> Option<String> {
+    let cursor = Cursor { text, words: lex::words(text), interpreter };
+    let bracket = cursor.words.len().checked_sub(1)?;
+    let mut signatures: Vec<String> = cursor.called(bracket).into_iter().map(Entry::signature).collect();
+    let rest = signatures.pop()?.split_once('(').map(|(_, rest)| rest.to_owned());
+    // Methods of several types have the name, and they are not alike.
+    rest.filter(|rest| signatures.iter().all(|other| other.split_once('(').is_some_and(|(_, other)| other == rest)))
+}
+
 struct Cursor<'a> {
     text: &'a str,
     words: Vec<Word>,
@@ -164,11 +176,16 @@ impl Cursor<'_> {
     fn called(&self, bracket: usize) -> Vec<&Entry> {
         let Some(name) = bracket.checked_sub(1).filter(|_| self.is(Some(bracket), "(")) else { return Vec::new() };
         let is_method = self.is(name.checked_sub(1), ".");
+        let module = name.checked_sub(2).filter(|_| self.is(name.checked_sub(1), "::")).map(|module| self.word(module));
         let receiver = if is_method { name.checked_sub(2).and_then(|i| self.type_ending(i)) } else { None };
         self.entries(move |entry| {
             entry.spec.name == self.word(name)
                 && match (is_method, &receiver) {
-                    (false, _) => entry.spec.on != On::Method,
+                    (false, _) => match entry.spec.on {
+                        On::Module(known) => module == Some(known),
+                        On::Node | On::Free => module.is_none(),
+                        On::Method => false,
+                    },
                     (true, None) => entry.spec.on == On::Method,
                     (true, Some(ty)) => is_method_of(entry, &ty.name),
                 }

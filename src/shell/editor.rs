@@ -78,15 +78,12 @@ impl Hinter for Assistant<'_> {
 
     /// Shows the parameters of a function whose bracket was just opened.
     fn hint(&self, line: &str, pos: usize, _ctx: &Context<'_>) -> Option<String> {
-        let name = line.strip_suffix('(').filter(|_| pos == line.len())?;
-        let start = name.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |i| i + 1);
-        let is_method = name[..start].ends_with('.');
-        let shell = self.shell.borrow();
-        let mut entries = shell.interpreter.catalog().entries();
-        let entry =
-            entries.find(|entry| entry.spec.name == &name[start..] && entry.receiver().is_some() == is_method)?;
-        let signature = entry.signature();
-        signature.split_once('(').map(|(_, rest)| rest.to_owned())
+        if pos != line.len() || !line.ends_with('(') {
+            return None;
+        }
+        let text =
+            line.strip_prefix(':').and_then(|own| own.split_once(' ')).map_or(line, |(_, expression)| expression);
+        complete::signature(text, &self.shell.borrow().interpreter)
     }
 }
 

@@ -48,17 +48,26 @@ pub(super) fn read(path: &Path) -> Vec<String> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
+/// Puts lines behind others: each is there once, where it was entered last, and only the last [`LINES`] are.
+#[must_use]
+pub(super) fn merged(old: Vec<String>, new: impl IntoIterator<Item = String>) -> Vec<String> {
+    let all: Vec<String> = old.into_iter().chain(new).collect();
+    let mut seen = std::collections::HashSet::new();
+    let mut kept: Vec<bool> = all.iter().rev().map(|line| seen.insert(line.as_str()) && seen.len() <= LINES).collect();
+    kept.reverse();
+    all.into_iter().zip(kept).filter_map(|(line, kept)| kept.then_some(line)).collect()
+}
+
 /// Keeps the lines, each as a JSON string so that one of several lines stays one, in a file of the user's alone.
 ///
 /// # Errors
 /// When the folder or file cannot be written.
-pub(super) fn write<'a>(path: &Path, lines: impl Iterator<Item = &'a String>) -> std::io::Result<()> {
+pub(super) fn write(path: &Path, lines: &[String]) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    let kept: Vec<&String> = lines.collect();
     let mut text = String::new();
-    for line in kept.iter().skip(kept.len().saturating_sub(LINES)) {
+    for line in lines {
         text.push_str(&serde_json::to_string(line).unwrap_or_default());
         text.push('\n');
     }
@@ -93,12 +102,21 @@ mod tests {
     }
 
     #[test]
+    fn each_line_is_there_once_and_only_the_last_are() {
+        let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(merged(lines("a b a c"), lines("b d")), lines("a c b d"));
+        let many = merged((0..LINES + 7).map(|i| i.to_string()).collect(), ["7".to_owned()]);
+        assert_eq!(many.len(), LINES);
+        assert_eq!((many.first().unwrap().as_str(), many.last().unwrap().as_str()), ("8", "7"));
+    }
+
+    #[test]
     fn what_was_written_is_read_again_and_only_the_user_can() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ctrsh/history");
         let lines = vec!["a".to_owned(), "for i in 1..2 {\n  print(i)\n}".to_owned()];
-        write(&path, lines.iter()).unwrap();
+        write(&path, &lines).unwrap();
         assert_eq!(read(&path), lines);
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));

@@ -35,6 +35,7 @@ pub mod report;
 pub mod screen;
 mod seat;
 mod secret;
+mod session;
 pub mod status;
 mod streams;
 pub mod style;

@@ -5,26 +5,31 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use rustyline::error::ReadlineError;
-use rustyline::history::{DefaultHistory, History};
+use rustyline::history::DefaultHistory;
 use rustyline::{ColorMode, CompletionType, Config, Editor};
 
 use super::commands::{self, After};
 use super::editor::Assistant;
 use super::names::Live;
+use super::session::Session;
 use super::style::Role;
 use super::{Error, Shell, Show, Source, history, lex, status};
+
+type LineEditor<'a> = Editor<Assistant<'a>, DefaultHistory>;
 
 /// The prompt of a shell.
 pub struct Prompt<'a> {
     shell: Rc<RefCell<&'a mut Shell>>,
     history: Option<PathBuf>,
-    lines: Vec<String>,
+    /// What goes into the history of this session, in the order in which it was entered.
+    fresh: Vec<String>,
+    session: Session,
 }
 
 impl<'a> Prompt<'a> {
     /// Makes a prompt that keeps its history in a file, if one is named.
     pub fn new(shell: &'a mut Shell, history: Option<PathBuf>) -> Self {
-        Self { shell: Rc::new(RefCell::new(shell)), history, lines: Vec::new() }
+        Self { shell: Rc::new(RefCell::new(shell)), history, fresh: Vec::new(), session: Session::default() }
     }
 
     /// Reads and runs until the user leaves; returns the exit status.
@@ -44,13 +49,10 @@ impl<'a> Prompt<'a> {
             .color_mode(if palette.is_on() { ColorMode::Enabled } else { ColorMode::Disabled })
             .bracketed_paste(true)
             .build();
-        let mut editor: Editor<Assistant<'_>, DefaultHistory> = Editor::with_config(config).map_err(terminal)?;
+        let mut editor: LineEditor<'_> = Editor::with_config(config).map_err(terminal)?;
         let live = Live::new(self.shell.borrow().runtime.clone());
         editor.set_helper(Some(Assistant { shell: Rc::clone(&self.shell), live, palette }));
-        for line in self.history.as_deref().map(history::read).unwrap_or_default() {
-            // A line that is there already is refused, which is what is wanted.
-            let _ = editor.add_history_entry(line);
-        }
+        fill(&mut editor, self.known(&[]));
         self.greet();
         let code = loop {
             let prompt = self.shell.borrow().prompt();
@@ -59,19 +61,30 @@ impl<'a> Prompt<'a> {
                 Err(ReadlineError::Interrupted) => continue,
                 Err(ReadlineError::Eof) => break status::DONE,
                 Err(error) => {
-                    self.keep(editor.history());
+                    self.keep();
                     return Err(terminal(error));
                 }
             };
             if commands::keeps(&line) {
-                let _ = editor.add_history_entry(line.as_str());
+                self.remember(&mut editor, &line);
             }
             if let Some(code) = self.take(line) {
                 break code;
             }
         };
-        self.keep(editor.history());
+        self.keep();
         Ok(code)
+    }
+
+    /// Puts a line at the end of the history, and takes it from where it was.
+    fn remember(&mut self, editor: &mut LineEditor<'_>, line: &str) {
+        let before: Vec<String> = editor.history().iter().cloned().collect();
+        if before.iter().any(|known| known == line) {
+            fill(editor, history::merged(before, [line.to_owned()]));
+        } else {
+            let _ = editor.add_history_entry(line);
+        }
+        self.fresh.push(line.to_owned());
     }
 
     /// Runs one line; returns the exit status when it was the last.
@@ -83,7 +96,7 @@ impl<'a> Prompt<'a> {
         let mut text = line;
         if let Some((name, argument)) = commands::parse(&text) {
             shell.asking.set(true);
-            let after = shell.command(name, argument, &self.lines);
+            let after = shell.command(name, argument, &self.session);
             shell.asking.set(false);
             match after {
                 After::Go => return shell.interrupt.leaving().map(status::of_stop),
@@ -97,7 +110,7 @@ impl<'a> Prompt<'a> {
         shell.asking.set(true);
         let ended = shell.run(&Source::input(lex::with_last(&text)), Show::Value);
         shell.asking.set(false);
-        self.lines.push(text);
+        self.session.note(text, ended.value.is_some());
         if let Some(value) = ended.value {
             shell.interpreter.set(lex::LAST, value);
         }
@@ -130,16 +143,31 @@ impl<'a> Prompt<'a> {
         }
     }
 
-    fn keep(&self, lines: &DefaultHistory) {
+    /// Returns the history: what the file has by now, as other prompts write it too, and these lines.
+    fn known(&self, fresh: &[String]) -> Vec<String> {
+        let old = self.history.as_deref().map(history::read).unwrap_or_default();
+        let mut known = history::merged(old, fresh.iter().cloned());
+        known.retain(|line| history::keeps(line));
+        known
+    }
+
+    fn keep(&self) {
         let Some(path) = &self.history else { return };
-        let kept: Vec<String> = lines.iter().filter(|line| history::keeps(line)).cloned().collect();
-        if lines.is_empty() {
+        if self.fresh.is_empty() {
             return;
         }
-        if let Err(source) = history::write(path, kept.iter()) {
+        if let Err(source) = history::write(path, &self.known(&self.fresh)) {
             let path = path.display().to_string();
             let error = crate::ops::Error::File { attempted: "write the history", path, source };
             self.shell.borrow().screen.failure(&error);
         }
+    }
+}
+
+/// Gives the editor these lines in place of those that it has.
+fn fill(editor: &mut LineEditor<'_>, lines: Vec<String>) {
+    let _ = editor.clear_history();
+    for line in lines {
+        let _ = editor.add_history_entry(line);
     }
 }

@@ -273,7 +273,9 @@ fn stop(env: &Env) {
 
 fn wait_for_log(stage: &Stage, id: &str, text: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !String::from_utf8_lossy(&stage.env.block_on(logs(&stage.ctx, id, None)).unwrap_or_default()).contains(text) {
+    while !String::from_utf8_lossy(&stage.env.block_on(logs(&stage.ctx, id, None, 1 << 20)).unwrap_or_default())
+        .contains(text)
+    {
         assert!(Instant::now() < deadline, "the log of {id} never had {text}");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -360,12 +362,12 @@ fn log(env: &Env) {
         String::from_utf8(whole).unwrap()
     });
     assert_eq!(whole, "line 1\nline 2\nline 3\nbad\nnever\nlast\n");
-    let tail = env.block_on(logs(&stage.ctx, &id, Some(2))).unwrap();
+    let tail = env.block_on(logs(&stage.ctx, &id, Some(2), 1 << 20)).unwrap();
     assert_eq!(tail, b"never\nlast\n");
-    let again = env.block_on(logs(&stage.ctx, &id, None)).unwrap();
+    let again = env.block_on(logs(&stage.ctx, &id, None, 1 << 20)).unwrap();
     assert_eq!(again, whole.as_bytes());
     stage.run(Delete::new(&id, false, false)).unwrap();
-    let error = env.block_on(logs(&stage.ctx, &id, None)).unwrap_err();
+    let error = env.block_on(logs(&stage.ctx, &id, None, 1 << 20)).unwrap_err();
     assert_eq!(error.kind(), Failed::NotFound);
 }
 

@@ -9,6 +9,7 @@ mod container_checkpoint;
 mod container_commit;
 mod container_diff;
 mod container_files;
+mod container_logs;
 mod container_script;
 mod container_spec;
 mod content;
@@ -43,6 +44,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(container_commit::trials(env));
     trials.extend(container_diff::trials(env));
     trials.extend(container_files::trials(env));
+    trials.extend(container_logs::trials(env));
     trials.extend(container_script::trials(env));
     trials.extend(container_spec::trials(env));
     trials.extend(archive::trials(env));

@@ -1,6 +1,7 @@
 //! The program as its users meet it: run from other scripts, and at a terminal.
 
 mod attach;
+mod commands;
 mod ctr;
 mod login;
 mod program;
@@ -16,6 +17,7 @@ use crate::harness::Env;
 pub fn trials(env: &Env) -> Vec<Trial> {
     let mut trials = program::trials(env);
     trials.extend(terminal::trials(env));
+    trials.extend(commands::trials(env));
     trials.extend(ctr::trials(env));
     trials.extend(attach::trials(env));
     trials.extend(login::trials(env));

@@ -125,6 +125,12 @@ impl Terminal {
     #[track_caller]
     pub fn leave(mut self) -> u32 {
         self.press("\x04");
+        self.ended()
+    }
+
+    /// Waits until it has ended by itself, and returns the exit status.
+    #[track_caller]
+    pub fn ended(mut self) -> u32 {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -61,11 +61,11 @@ struct MemoryStat {
     total_cache: u64,
     #[prost(uint64, tag = "19")]
     total_rss: u64,
-    #[prost(uint64, tag = "25")]
-    total_pg_fault: u64,
     #[prost(uint64, tag = "26")]
+    total_pg_fault: u64,
+    #[prost(uint64, tag = "27")]
     total_pg_maj_fault: u64,
-    #[prost(uint64, tag = "29")]
+    #[prost(uint64, tag = "30")]
     total_inactive_file: u64,
     #[prost(message, optional, tag = "33")]
     usage: Option<MemoryEntry>,
@@ -159,6 +159,9 @@ impl Metrics {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use prost::Message;
+
+    use super::super::tests::{message, numbers, text};
     use super::*;
 
     /// What v2 would tell of the same container.
@@ -186,5 +189,74 @@ pub(super) mod tests {
             }),
             memory_oom_control: Some(MemoryOomControl { oom_kill: 1 }),
         }
+    }
+
+    /// The bytes that a shim sends, written out by the tag numbers of the protocol file.
+    #[test]
+    fn tags_are_those_of_the_protocol_file() {
+        // cache is 18, and so on to total_unevictable, which is 32.
+        let counters: Vec<(u32, u64)> = (1..=32).map(|tag| (tag, 1000 + u64::from(tag))).collect();
+        let memory = [
+            numbers(&counters),
+            message(33, &numbers(&[(1, 5000), (2, 4000), (3, 4500), (4, 9)])), // usage { limit, usage, max, failcnt }
+            message(34, &numbers(&[(1, 7000), (2, 4100), (3, 8), (4, 9)])),    // swap
+            message(35, &numbers(&[(1, 6), (2, 33), (3, 8), (4, 9)])),         // kernel
+            message(36, &numbers(&[(1, 6), (2, 7), (3, 8), (4, 9)])),          // kernel_tcp
+        ]
+        .concat();
+        // op, device, major, minor, value
+        let entry =
+            |op: &str, value| [text(1, op), text(2, "/dev/vda"), numbers(&[(3, 8), (4, 1), (5, value)])].concat();
+        let blkio = [
+            message(1, &entry("Read", 21)), // io_service_bytes_recursive
+            message(1, &entry("Write", 22)),
+            message(2, &entry("Read", 23)), // io_serviced_recursive
+            message(2, &entry("Write", 24)),
+            message(3, &entry("Read", 99)), // io_queued_recursive
+        ]
+        .concat();
+        let cpu = [
+            message(1, &numbers(&[(1, 30), (2, 10), (3, 20)])), // usage { total, kernel, user }
+            message(2, &numbers(&[(1, 5), (2, 2), (3, 7)])), // throttling { periods, throttled_periods, throttled_time }
+        ]
+        .concat();
+        let stream = [
+            message(1, &numbers(&[(1, 99), (2, 99), (3, 99)])), // hugetlb
+            message(2, &numbers(&[(1, 3), (2, 9)])),            // pids { current, limit }
+            message(3, &cpu),
+            message(4, &memory),
+            message(5, &blkio),
+            message(8, &numbers(&[(1, 99), (2, 99), (3, 99)])), // cgroup_stats
+            message(9, &numbers(&[(1, 1), (2, 2), (3, 4)])), // memory_oom_control { oom_kill_disable, under_oom, oom_kill }
+        ]
+        .concat();
+        let (memory, cpu, pids, io) = Metrics::decode(stream.as_slice()).unwrap().parts();
+        let expected = Memory {
+            usage: 4000,
+            limit: Some(5000),
+            max_usage: Some(4500),
+            working_set: 4000 - 1030,
+            anon: 1019,
+            file: 1018,
+            kernel: 33,
+            swap: 100,
+            swap_limit: Some(2000),
+            page_faults: 1026,
+            major_page_faults: 1027,
+            oom_kills: 4,
+        };
+        assert_eq!(memory, expected);
+        let nanos = Duration::from_nanos;
+        let expected = Cpu {
+            usage: nanos(30),
+            user: nanos(20),
+            kernel: nanos(10),
+            throttled: nanos(7),
+            periods: 5,
+            throttled_periods: 2,
+        };
+        assert_eq!(cpu, expected);
+        assert_eq!(pids, Pids { current: 3, limit: Some(9) });
+        assert_eq!(io, Io { read_bytes: 21, write_bytes: 22, read_ops: 23, write_ops: 24 });
     }
 }

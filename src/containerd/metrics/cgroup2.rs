@@ -139,6 +139,7 @@ impl Metrics {
 pub(super) mod tests {
     use prost::Message;
 
+    use super::super::tests::{message, numbers};
     use super::*;
 
     pub(in super::super) fn sample() -> Metrics {
@@ -179,19 +180,46 @@ pub(super) mod tests {
     /// The bytes that a shim sends, written out by the tag numbers of the protocol file.
     #[test]
     fn tags_are_those_of_the_protocol_file() {
+        // anon is 1, and so on to swap_max_usage, which is 37.
+        let counters: Vec<(u32, u64)> = (1..=37).map(|tag| (tag, 1000 + u64::from(tag))).collect();
         let stream = [
-            &[0x0a, 4, 0x08, 3, 0x10, 9][..], // 1 pids { 1 current, 2 limit }
-            &[0x12, 4, 0x08, 100, 0x30, 7],   // 2 cpu { 1 usage_usec, 6 throttled_usec }
-            &[0x22, 10, 0x08, 5, 0x68, 2, 0x80, 0x02, 50, 0x88, 0x02, 60], // 4 memory { 1 anon, 13 inactive_file, 32 usage, 33 usage_limit }
-            &[0x32, 6, 0x0a, 4, 0x18, 1, 0x20, 2],                         // 6 io { 1 usage { 3 rbytes, 4 wbytes } }
-            &[0x42, 2, 0x28, 4],                                           // 8 memory_events { 5 oom_kill }
+            message(1, &numbers(&[(1, 3), (2, 9)])), // pids { current, limit }
+            // cpu { usage_usec, user_usec, system_usec, nr_periods, nr_throttled, throttled_usec }
+            message(2, &numbers(&[(1, 100), (2, 60), (3, 40), (4, 5), (5, 2), (6, 7)])),
+            message(4, &numbers(&counters)), // memory
+            // io { usage { major, minor, rbytes, wbytes, rios, wios } }
+            message(6, &message(1, &numbers(&[(1, 8), (2, 1), (3, 21), (4, 22), (5, 23), (6, 24)]))),
+            message(7, &numbers(&[(1, 99), (2, 99)])), // hugetlb
+            message(8, &numbers(&[(1, 11), (2, 12), (3, 13), (4, 14), (5, 4)])), // memory_events { low, high, max, oom, oom_kill }
         ]
         .concat();
         let (memory, cpu, pids, io) = Metrics::decode(stream.as_slice()).unwrap().parts();
+        let expected = Memory {
+            usage: 1032,
+            limit: Some(1033),
+            max_usage: Some(1036),
+            working_set: 1032 - 1013,
+            anon: 1001,
+            file: 1002,
+            kernel: 1003 + 1004, // kernel_stack, slab
+            swap: 1034,
+            swap_limit: Some(1035),
+            page_faults: 1018,
+            major_page_faults: 1019,
+            oom_kills: 4,
+        };
+        assert_eq!(memory, expected);
+        let micros = Duration::from_micros;
+        let expected = Cpu {
+            usage: micros(100),
+            user: micros(60),
+            kernel: micros(40),
+            throttled: micros(7),
+            periods: 5,
+            throttled_periods: 2,
+        };
+        assert_eq!(cpu, expected);
         assert_eq!(pids, Pids { current: 3, limit: Some(9) });
-        assert_eq!((cpu.usage.as_micros(), cpu.throttled.as_micros()), (100, 7));
-        assert_eq!((memory.anon, memory.usage, memory.limit, memory.working_set), (5, 50, Some(60), 48));
-        assert_eq!(memory.oom_kills, 4);
-        assert_eq!((io.read_bytes, io.write_bytes), (1, 2));
+        assert_eq!(io, Io { read_bytes: 21, write_bytes: 22, read_ops: 23, write_ops: 24 });
     }
 }

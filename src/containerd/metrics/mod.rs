@@ -176,6 +176,25 @@ mod tests {
 
     use super::*;
 
+    /// Writes numbers of a message under their tags.
+    pub(super) fn numbers(fields: &[(u32, u64)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        fields.iter().for_each(|(tag, value)| prost::encoding::uint64::encode(*tag, value, &mut bytes));
+        bytes
+    }
+
+    /// Writes a message in a message, under its tag.
+    pub(super) fn message(tag: u32, inner: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        prost::encoding::bytes::encode(tag, &inner.to_vec(), &mut bytes);
+        bytes
+    }
+
+    /// Writes a text in a message, under its tag.
+    pub(super) fn text(tag: u32, inner: &str) -> Vec<u8> {
+        message(tag, inner.as_bytes())
+    }
+
     fn metric(type_url: &str, value: Vec<u8>) -> Metric {
         let timestamp = Some(Timestamp { seconds: 1_700_000_000, nanos: 0 });
         Metric { timestamp, id: "c".into(), data: Some(Any { type_url: type_url.into(), value }) }

@@ -17,11 +17,11 @@ use crate::ops::{Context, Error, Result, Seen};
 /// How much is read from the end of a log at once.
 const CHUNK: u64 = 64 << 10;
 
-/// Reads the log of a container: all of it, or its last lines.
+/// Reads the log of a container: all of it, or its last lines; at most `limit` bytes.
 ///
 /// # Errors
-/// [`Error::NotFound`] when it has none.
-pub async fn logs(ctx: &Context, id: &str, tail: Option<usize>) -> Result<Vec<u8>> {
+/// [`Error::NotFound`] when it has none, [`Error::Argument`] when what is asked for has more bytes; nothing is read then.
+pub async fn logs(ctx: &Context, id: &str, tail: Option<usize>, limit: u64) -> Result<Vec<u8>> {
     if is_pretended(ctx, id) {
         return Ok(Vec::new());
     }
@@ -30,13 +30,35 @@ pub async fn logs(ctx: &Context, id: &str, tail: Option<usize>) -> Result<Vec<u8
         let path = path.clone();
         tokio::task::spawn_blocking(move || {
             let mut file = File::open(&path)?;
-            from_tail(&mut file, tail)?;
+            let length = from_tail(&mut file, tail)?;
+            if length > limit {
+                return Ok(Err(length));
+            }
             let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            Ok(bytes)
+            // What is written meanwhile is not part of it.
+            file.take(length).read_to_end(&mut bytes)?;
+            Ok(Ok(bytes))
         })
     };
-    read.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|source| unreadable(&path, source))
+    let read = read.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    read.map_err(|source| unreadable(&path, source))?.map_err(|length| too_long(id, length, tail, limit))
+}
+
+/// Says that a log, or its last lines, are more than can be given at once.
+#[must_use]
+pub fn too_long(id: &str, length: u64, tail: Option<usize>, limit: u64) -> Error {
+    let (part, fewer) = match tail {
+        None => ("the log".to_owned(), 1000),
+        Some(lines) => (format!("the end, {lines} lines, of the log"), lines / 10),
+    };
+    Error::Argument {
+        name: format!("{part} of {id}"),
+        problem: format!("is {} MiB long, and a string holds up to {} MiB", length.div_ceil(1 << 20), limit >> 20),
+        cure: Some(format!(
+            "logs(\"{id}\", #{{ tail: {} }}) reads only its last lines; follow: true prints it line by line",
+            fewer.max(1)
+        )),
+    }
 }
 
 /// Returns whether a dry run has only planned what would have written the log.
@@ -73,12 +95,15 @@ async fn path(ctx: &Context, id: &str) -> Result<PathBuf> {
     }
 }
 
-/// Moves to the beginning of the last lines.
-fn from_tail(file: &mut File, tail: Option<usize>) -> io::Result<()> {
-    let Some(mut left) = tail else { return Ok(()) };
+/// Moves to the beginning of the last lines, which is looked for from the end, and returns how many bytes follow.
+fn from_tail(file: &mut File, tail: Option<usize>) -> io::Result<u64> {
     let end = file.seek(SeekFrom::End(0))?;
+    let Some(mut left) = tail else {
+        file.seek(SeekFrom::Start(0))?;
+        return Ok(end);
+    };
     if left == 0 {
-        return Ok(());
+        return Ok(0);
     }
     let mut at = end;
     let mut buffer = Vec::new();
@@ -94,14 +119,14 @@ fn from_tail(file: &mut File, tail: Option<usize>) -> io::Result<()> {
                 left -= 1;
                 if left == 0 {
                     file.seek(SeekFrom::Start(position + 1))?;
-                    return Ok(());
+                    return Ok(end - position - 1);
                 }
             }
         }
         at = from;
     }
     file.seek(SeekFrom::Start(0))?;
-    Ok(())
+    Ok(end)
 }
 
 /// A log that is read on as it grows, until the container has ended.
@@ -178,9 +203,10 @@ mod tests {
         let tail = |text: &str, lines: usize| {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(text.as_bytes()).unwrap();
-            from_tail(&mut file, Some(lines)).unwrap();
+            let length = from_tail(&mut file, Some(lines)).unwrap();
             let mut rest = String::new();
             file.read_to_string(&mut rest).unwrap();
+            assert_eq!(rest.len() as u64, length);
             rest
         };
         assert_eq!(tail("a\nb\nc\n", 2), "b\nc\n");

@@ -11,6 +11,7 @@ use crate::ops::container::Change;
 use crate::ops::{self, Context};
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
+use crate::script::engine;
 use crate::script::error::Result;
 use crate::script::options::Options;
 use crate::script::value::Name;
@@ -194,7 +195,7 @@ const LOGS: Spec = Spec {
     params: &[Param::of("id", Names::Container)],
     options: LOGS_OPTIONS,
     access: Access::Read,
-    doc: "Returns what a detached container wrote, both outputs together.\n\nWith `follow` it is printed line by line instead, and the result is empty.",
+    doc: "Returns what a detached container wrote, both outputs together.\n\nA string holds up to 16 MiB, and a log that is longer is refused before it is read: `tail` takes its last lines. With `follow` it is printed line by line instead, whatever its length, a line above 1 MiB in pieces, and the result is empty.",
     examples: &[Example::gives(
         "run(\"busybox\", #{ id: \"logged\", detach: true, command: [\"sh\", \"-c\", \"echo one; echo two\"] }); wait(\"logged\"); let text = logs(\"logged\", #{ tail: 1 }); delete(\"logged\"); text",
         "\"two\\n\"",
@@ -210,23 +211,23 @@ fn read_logs(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Res
         return Ok(String::new());
     }
     if !follow {
-        let bytes = call.session().wait(ctx, ops::container::logs(ctx, id, tail))?;
-        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        let limit = engine::MAX_STRING as u64;
+        let bytes = call.session().wait(ctx, ops::container::logs(ctx, id, tail, limit))?;
+        let text =
+            String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        // The mark for what is not UTF-8 takes more bytes than that.
+        let length = text.len() as u64;
+        return if length > limit { Err(ops::container::too_long(id, length, tail, limit).into()) } else { Ok(text) };
     }
     let sink = call.session().sink();
+    let print = |line: &[u8]| sink.print(&String::from_utf8_lossy(line));
     call.session().wait(ctx, async {
         let mut follow = ops::container::Follow::open(ctx, id, tail).await?;
-        let mut rest = Vec::new();
+        let mut lines = ops::container::Lines::default();
         while let Some(more) = follow.next().await? {
-            rest.extend(more);
-            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = rest.drain(..=end).collect();
-                sink.print(&String::from_utf8_lossy(&line[..end]));
-            }
+            lines.add(&more, print);
         }
-        if !rest.is_empty() {
-            sink.print(&String::from_utf8_lossy(&rest));
-        }
+        lines.end(print);
         Ok(String::new())
     })
 }
@@ -241,7 +242,7 @@ const CONTAINER_LOGS: Spec = Spec {
     params: &[],
     options: LOGS_OPTIONS,
     access: Access::Read,
-    doc: "Returns what the detached container wrote, both outputs together.\n\nWith `follow` it is printed line by line instead, and the result is empty.",
+    doc: "Returns what the detached container wrote, both outputs together.\n\nWhat is said under `logs` holds here too.",
     examples: &[Example::runs(
         "let c = run(\"busybox\", #{ id: \"followed\", detach: true, command: [\"echo\", \"hello\"] }); c.logs(#{ follow: true }); c.delete()",
     )],
