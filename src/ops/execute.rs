@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use crate::grant::Access;
 use crate::oci::excerpt;
 use crate::ops::Context;
 use crate::ops::error::{Error, Result};
@@ -51,6 +52,27 @@ pub async fn execute<O: Operation>(ctx: &Context, mut operation: O) -> Result<O:
     ctx.debts().settle().await;
     record(ctx, O::NAME, &subject, &steps, result.as_ref().map(drop))?;
     result.map_err(|source| wrap(O::NAME, &subject, source))
+}
+
+/// Asks the user about several deletions that are made one after the other, before the first.
+///
+/// # Errors
+/// [`Error::NotConfirmed`] when the user said no.
+pub fn ask(ctx: &Context, operation: &'static str, what: &str, names: &[String]) -> Result<()> {
+    if names.len() < 2 || ctx.is_dry_run() {
+        return Ok(());
+    }
+    let step = |name: &String| Step {
+        access: Access::Delete,
+        target: ctx.target(),
+        action: format!("delete {what} {name}"),
+        bytes: None,
+    };
+    let (subject, steps) = (names.join(", "), names.iter().map(step).collect::<Vec<_>>());
+    if ctx.confirm(operation, &excerpt(&subject), &steps) {
+        return Ok(());
+    }
+    Err(Error::NotConfirmed { operation, subject: excerpt(&subject) })
 }
 
 /// Checks each step against the grant.

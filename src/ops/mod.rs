@@ -44,7 +44,7 @@ pub mod undo;
 pub mod unpack;
 
 pub use error::{Error, Result};
-pub use execute::{Operation, execute};
+pub use execute::{Operation, ask, execute};
 pub use local::LocalPath;
 pub use overlay::{Effect, Overlay, Seen};
 pub use plan::{Plan, Step};

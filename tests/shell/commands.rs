@@ -18,6 +18,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("shell::commands::what_save_writes_load_reads", env, save_and_load),
         trial("shell::commands::set_and_config", env, set_and_config),
         trial("shell::commands::config_names_the_sandbox", env, config_in_a_sandbox),
+        trial("shell::commands::several_containers_are_asked_about", env, asked),
         trial("shell::commands::history_has_a_line_once", env, history),
     ]
 }
@@ -62,6 +63,25 @@ fn hints(env: &Env) {
     // What no type has, and what is known of no function.
     typed("\"a\".delete(", "> \"a\".delete(");
     typed("nobody::run(", "> nobody::run(");
+    assert_eq!(terminal.leave(), 0);
+}
+
+fn asked(env: &Env) {
+    let namespace = env.namespace_with("shell", &[Kind::Busybox]);
+    let mut terminal = prompt(env, &env.new_folder("shell"), &["-n", &namespace]);
+    terminal.enter("for id in [\"a\", \"b\"] { create(id, images()[0].name) }");
+    terminal.enter("delete([\"a\", \"b\"])");
+    terminal.wait_for("go on with 2 deletions? [y/N]");
+    assert!(terminal.text().contains("delete container a"), "{}", terminal.text());
+    terminal.press("n\r");
+    terminal.wait_for("not confirmed, nothing was changed");
+    terminal.enter("delete(\"a\")");
+    terminal.enter("containers().map(|c| c.id)");
+    terminal.wait("the one that is left", |screen| has_line(screen, "b"));
+    terminal.enter("create(\"a\", images()[0].name); delete([\"a\", \"b\"])");
+    terminal.wait("the second question", |text| text.matches("[y/N]").count() == 2);
+    terminal.press("y\r");
+    terminal.wait("how many", |screen| has_line(screen, "2"));
     assert_eq!(terminal.leave(), 0);
 }
 

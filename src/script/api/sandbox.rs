@@ -8,7 +8,7 @@ use crate::ops::sandbox::{Delete, Found, Run, RunOptions};
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, On, Opt, Param, Spec};
 use crate::script::convert;
-use crate::script::error::Result;
+use crate::script::error::{Error, Result};
 use crate::script::object::{Field, Object, Unit};
 use crate::script::options::Options;
 use crate::script::time::Time;
@@ -162,6 +162,7 @@ const DELETE: Spec = Spec {
 
 fn delete(call: &Call<'_>, ids: NameList, options: Options) -> Result<()> {
     let force = options.flag("force")?;
+    ops::ask(call.ctx(), "delete sandbox", "sandbox", &ids.0).map_err(Error::from)?;
     for id in ids.0 {
         call.run(Delete::new(&id, force))?;
     }

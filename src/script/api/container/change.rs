@@ -68,6 +68,7 @@ const DELETE: Spec = Spec {
 };
 
 fn delete(call: &Call<'_>, ids: NameList, options: Options) -> Result<u64> {
+    ops::ask(call.ctx(), "delete", "container", &ids.0).map_err(crate::script::error::Error::from)?;
     for id in &ids.0 {
         remove(call, call.ctx(), id, &options)?;
     }
