@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use rhai::{Dynamic, FnPtr, NativeCallContext};
+use tokio_util::sync::CancellationToken;
 
 use crate::ops::{self, Context};
 use crate::script::catalog::Spec;
@@ -87,11 +89,15 @@ impl Session {
         }
     }
 
-    /// Returns the context that calls run in now, with the leases that the thread holds.
+    /// Returns the context that calls run in now, with the leases that the thread holds, and cancelled by what cancels the thread.
     #[must_use]
     pub fn context(&self) -> Context {
         let context = placed::own()
             .unwrap_or_else(|| self.context.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone());
+        let context = match held::cancel() {
+            Some(cancel) => context.with_cancel(cancel),
+            None => context,
+        };
         let leases = held::current();
         if leases.is_empty() { context } else { context.with_leases(leases) }
     }
@@ -100,9 +106,14 @@ impl Session {
     pub fn set_context(&self, context: Context) {
         // Leases are the thread's, and end before the context does.
         let context = if context.leases().is_empty() { context } else { context.with_leases(Vec::new()) };
-        if !placed::change(&context) {
-            *self.context.write().unwrap_or_else(std::sync::PoisonError::into_inner) = context;
+        if placed::change(&context) {
+            return;
         }
+        let mut shared = self.context.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // So is what cancels it.
+        let context =
+            if held::cancel().is_some() { context.with_cancel(shared.grant().cancel().clone()) } else { context };
+        *shared = context;
     }
 
     /// Begins a source, known by its name: forgets how the last one ended.
@@ -155,7 +166,7 @@ impl Session {
     /// Returns why a running source has to stop between two of its statements, if it has to.
     pub(crate) fn stopped(&self) -> Option<Dynamic> {
         let cancelled = self.context.read().is_ok_and(|ctx| ctx.grant().cancel().is_cancelled());
-        if cancelled {
+        if cancelled || held::cancel().is_some_and(|cancel| cancel.is_cancelled()) {
             return Some(super::engine::cancelled());
         }
         self.ending().denied.clone()
@@ -180,6 +191,14 @@ impl Session {
     #[must_use]
     pub fn args(&self) -> &[String] {
         &self.args
+    }
+
+    /// Cancels something after a while, unless what is returned is dropped before.
+    pub(crate) fn cancel_after(&self, limit: Duration, cancel: CancellationToken) -> Alarm {
+        Alarm(self.runtime.spawn(async move {
+            tokio::time::sleep(limit).await;
+            cancel.cancel();
+        }))
     }
 
     /// Waits for an operation on the script's thread, or until the user stops it.
@@ -214,6 +233,15 @@ impl Session {
             self.runtime.block_on(ctx.settle());
         }
         result
+    }
+}
+
+/// What is to be cancelled after a while.
+pub(crate) struct Alarm(tokio::task::JoinHandle<()>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

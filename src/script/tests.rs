@@ -27,6 +27,10 @@ pub(super) struct Bench {
 }
 
 pub(super) fn bench(allow: &str) -> Bench {
+    bench_of(allow, 100_000)
+}
+
+fn bench_of(allow: &str, operations: u64) -> Bench {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let daemon = Daemon::new(Endpoint::parse("/nowhere/containerd.sock").unwrap(), ConnectOptions::default());
     let place = Place { daemon, namespace: "default".into() };
@@ -52,7 +56,7 @@ pub(super) fn bench(allow: &str) -> Bench {
         sink: Arc::new(Printed::default()),
         args: vec!["one".into()],
         environment: Arc::new(|_| None),
-        limits: Limits { operations: 100_000 },
+        limits: Limits { operations },
         modules: None,
     });
     Bench { interpreter, _runtime: runtime }
@@ -225,6 +229,43 @@ fn values_in_values_are_shown_by_their_own_text() {
     );
     assert_eq!(shown(rhai::Map::from([("at".into(), time())]).into()), "#{\"at\": 2023-11-14T22:13:20Z}");
     assert_eq!(shown("plain".into()), "plain");
+}
+
+#[test]
+fn an_item_that_takes_too_long_is_cancelled_alone() {
+    let mut bench = bench_of("all", u64::MAX);
+    let hanging = "fn hang(way) { switch way { 0 => { loop { } } 1 => sleep(\"60s\"), 2 => { try { sleep(\"60s\") } catch { } 9 }, \
+                   3 => retry(#{ any: true, delay: \"60s\" }, || throw \"no\"), 4 => parallel([1, 2], |x| sleep(\"60s\")), _ => way } }";
+    let started = std::time::Instant::now();
+    let shown = bench.json(&format!(
+        "{hanging} let r = parallel([0, 1, 2, 3, 4, 5], #{{ jobs: 8, timeout: \"300ms\", keep_going: true }}, |way| hang(way)); \
+         [r.results, r.failed.map(|f| f.error.kind)]"
+    ));
+    assert_eq!(shown, r#"[[null,null,null,null,null,5],["timeout","timeout","timeout","timeout","timeout"]]"#);
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+    // It is thrown as any failure is, and what comes after it is not cancelled, whatever the item changed for the rest.
+    let shown = bench.json(
+        "let kind = \"\"; try { parallel([1], #{ timeout: \"50ms\" }, |x| { namespace(\"other\"); sleep(\"60s\") }) } \
+         catch (e) { kind = e.kind; } sleep(\"1ms\"); kind",
+    );
+    assert_eq!(shown, "\"timeout\"");
+    // The user still stops all of it.
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let report = bench.interpreter.run("parallel([1], #{ timeout: \"9s\" }, |x| sleep(\"8s\"))", None, cancel);
+    assert_eq!(report.map(|_| ()).unwrap_err().error.kind, Kind::Cancelled);
+}
+
+#[test]
+fn items_are_begun_no_faster_than_the_rate() {
+    let mut bench = bench("all");
+    let started = std::time::Instant::now();
+    assert_eq!(bench.json("parallel([1, 2, 3, 4, 5], #{ jobs: 5, rate: 20 }, |x| x).results"), "[1,2,3,4,5]");
+    assert!(started.elapsed() >= std::time::Duration::from_millis(200), "{:?}", started.elapsed());
+    for rate in ["0", "-1", "\"x\""] {
+        let report = bench.fails(&format!("parallel([1], #{{ rate: {rate} }}, |x| x)"));
+        assert!(report.error.message.contains("rate"), "{}", report.error.message);
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ use ctrsh::kind::{Failure, Kind as Failed};
 use ctrsh::oci::spec::{ConsoleSize, SpecOptions};
 use ctrsh::ops::Operation;
 use ctrsh::ops::container::{
-    Create, CreateOptions, Delete, Exec, ExecDetached, ExecOptions, Follow, Kill, Label, Restart, Run, RunOptions,
-    Start, StartOptions, Stop, logs, status, wait,
+    Create, CreateOptions, Delete, Exec, ExecDetached, ExecOptions, Follow, Kill, Label, LogOptions, Restart, Run,
+    RunOptions, Start, StartOptions, Stop, logs, status, wait,
 };
 use libtest_mimic::Trial;
 use tokio_util::sync::CancellationToken;
@@ -273,8 +273,10 @@ fn stop(env: &Env) {
 
 fn wait_for_log(stage: &Stage, id: &str, text: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !String::from_utf8_lossy(&stage.env.block_on(logs(&stage.ctx, id, None, 1 << 20)).unwrap_or_default())
-        .contains(text)
+    while !String::from_utf8_lossy(
+        &stage.env.block_on(logs(&stage.ctx, id, &LogOptions::default(), 1 << 20)).unwrap_or_default(),
+    )
+    .contains(text)
     {
         assert!(Instant::now() < deadline, "the log of {id} never had {text}");
         std::thread::sleep(Duration::from_millis(20));
@@ -354,7 +356,7 @@ fn log(env: &Env) {
         .run(Run::new(IMAGE, RunOptions { id: Some(id.clone()), create, detach: true, ..RunOptions::default() }))
         .unwrap();
     let whole = env.block_on(async {
-        let mut follow = Follow::open(&stage.ctx, &id, None).await.unwrap();
+        let mut follow = Follow::open(&stage.ctx, &id, &LogOptions::default()).await.unwrap();
         let mut whole = Vec::new();
         while let Some(more) = follow.next().await.unwrap() {
             whole.extend(more);
@@ -362,12 +364,13 @@ fn log(env: &Env) {
         String::from_utf8(whole).unwrap()
     });
     assert_eq!(whole, "line 1\nline 2\nline 3\nbad\nnever\nlast\n");
-    let tail = env.block_on(logs(&stage.ctx, &id, Some(2), 1 << 20)).unwrap();
+    let last = |lines| LogOptions { tail: Some(lines), ..LogOptions::default() };
+    let tail = env.block_on(logs(&stage.ctx, &id, &last(2), 1 << 20)).unwrap();
     assert_eq!(tail, b"never\nlast\n");
-    let again = env.block_on(logs(&stage.ctx, &id, None, 1 << 20)).unwrap();
+    let again = env.block_on(logs(&stage.ctx, &id, &LogOptions::default(), 1 << 20)).unwrap();
     assert_eq!(again, whole.as_bytes());
     stage.run(Delete::new(&id, false, false)).unwrap();
-    let error = env.block_on(logs(&stage.ctx, &id, None, 1 << 20)).unwrap_err();
+    let error = env.block_on(logs(&stage.ctx, &id, &LogOptions::default(), 1 << 20)).unwrap_err();
     assert_eq!(error.kind(), Failed::NotFound);
 }
 

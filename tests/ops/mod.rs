@@ -2,6 +2,7 @@
 
 mod archive;
 mod archive_index;
+mod batch;
 mod by_daemon;
 mod companions;
 mod container;
@@ -49,6 +50,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(container_spec::trials(env));
     trials.extend(archive::trials(env));
     trials.extend(archive_index::trials(env));
+    trials.extend(batch::trials(env));
     trials.extend(by_daemon::trials(env));
     trials.extend(companions::trials(env));
     trials.extend(convert::trials(env));

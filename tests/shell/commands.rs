@@ -67,8 +67,10 @@ fn hints(env: &Env) {
 }
 
 fn asked(env: &Env) {
-    let namespace = env.namespace_with("shell", &[Kind::Busybox]);
+    let (namespace, pushed) = (env.namespace("shell"), env.pushed(Kind::Busybox, "shell"));
     let mut terminal = prompt(env, &env.new_folder("shell"), &["-n", &namespace]);
+    terminal.enter(&format!("pull({pushed:?}).name"));
+    terminal.wait("the image", |screen| has_line(screen, &pushed));
     terminal.enter("for id in [\"a\", \"b\"] { create(id, images()[0].name) }");
     terminal.enter("delete([\"a\", \"b\"])");
     terminal.wait_for("go on with 2 deletions? [y/N]");

@@ -4,14 +4,28 @@
 const MOST: usize = 1 << 20;
 
 /// The beginning of a line whose end has not come yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lines {
     rest: Vec<u8>,
     cut: bool,
+    most: usize,
+}
+
+impl Default for Lines {
+    /// Gives lines above 1 MiB in pieces.
+    fn default() -> Self {
+        Self::up_to(MOST)
+    }
 }
 
 impl Lines {
-    /// Takes more of the text, and gives every line that ends in it, without its end. A line above 1 MiB comes in pieces.
+    /// Gives lines that are longer than this in pieces.
+    #[must_use]
+    pub fn up_to(most: usize) -> Self {
+        Self { rest: Vec::new(), cut: false, most }
+    }
+
+    /// Takes more of the text, and gives every line that ends in it, without its end.
     pub fn add(&mut self, mut more: &[u8], mut give: impl FnMut(&[u8])) {
         while let Some(end) = more.iter().position(|byte| *byte == b'\n') {
             let line = &more[..end];
@@ -30,8 +44,8 @@ impl Lines {
         }
         self.rest.extend_from_slice(more);
         let mut given = 0;
-        while self.rest.len() - given > MOST {
-            let piece = whole_characters(&self.rest[given..given + MOST]);
+        while self.rest.len() - given > self.most {
+            let piece = whole_characters(&self.rest[given..given + self.most]);
             give(&self.rest[given..given + piece]);
             given += piece;
             self.cut = true;

@@ -9,6 +9,7 @@ use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
 
 use crate::grant::Access;
 use crate::kind::{Failure, Kind};
+use crate::ops::{self, Context};
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, On, Opt, Param, Spec};
 use crate::script::error::{Error, Result, Thrown};
@@ -100,14 +101,24 @@ const PARALLEL: Spec = Spec {
         Opt::new("keep_going", "bool", "Whether the other items go on when one fails. Default false."),
         RETRIES,
         DELAY,
+        Opt::new(
+            "timeout",
+            "duration",
+            "How long an item may take, its retries and their pauses included. Default: no limit.",
+        ),
+        Opt::new("rate", "float", "How many items are begun in a second at most, as 10 or 0.5. Default: no limit."),
     ],
     access: Access::Read,
-    doc: "Calls a closure for each item of a list, several at the same time, and returns a `Report`.\n\nThe results have the order of the items. Without `keep_going` the first failure is thrown, after the items that run by then have ended. With it the failures are in the report, and when a script ends after that its exit status is 3. The options stand before the closure and may be left out. Ctrl-C stops all items.\n\nWhat the closure captures and only reads, each of the threads has for itself; what it changes, as by `+=` or `push`, is one for all. Read that after the batch: a method that is called on it while another item changes it fails with a data race. `namespace(name)` in the closure holds for its item.",
+    doc: "Calls a closure for each item of a list, several at the same time, and returns a `Report`.\n\nThe results have the order of the items. Without `keep_going` the first failure is thrown, after the items that run by then have ended. With it the failures are in the report, and when a script ends after that its exit status is 3. An item that takes longer than `timeout` is cancelled as by Ctrl-C: what it was waiting for ends, what it made and did not finish is taken back, no `catch` goes on after it, and it has failed with the kind `timeout`. The options stand before the closure and may be left out. Ctrl-C stops all items.\n\nWhat the closure captures and only reads, each of the threads has for itself; what it changes, as by `+=` or `push`, is one for all. Read that after the batch: a method that is called on it while another item changes it fails with a data race. `namespace(name)` in the closure holds for its item.",
     examples: &[
         Example::gives("parallel([1, 2, 3], |x| x * x).results", "[1,4,9]"),
         Example::gives(
             "let r = parallel([1, 0], #{ jobs: 2, keep_going: true }, |x| if x == 0 { throw \"zero\" } else { x });\nr.failed[0].error.message",
             "\"zero\"",
+        ),
+        Example::gives(
+            "let r = parallel([\"1ms\", \"60s\"], #{ timeout: \"200ms\", rate: 100, keep_going: true }, |time| { sleep(time); time });\n[r.results[0], r.failed[0].error.kind]",
+            "[\"1ms\",\"timeout\"]",
         ),
     ],
 };
@@ -120,6 +131,8 @@ fn parallel(call: &Call<'_>, list: Array, first: Dynamic, second: Option<Dynamic
     }
     let keep_going = options.flag("keep_going")?;
     let patience = Patience::of(&options)?;
+    let limit = options.duration("timeout")?;
+    let pace = Pace::of(&options)?;
     let native = call.native().ok_or_else(|| call.argument("closure", "cannot be called here"))?;
     let started = Instant::now();
     let next = AtomicUsize::new(0);
@@ -132,7 +145,11 @@ fn parallel(call: &Call<'_>, list: Array, first: Dynamic, second: Option<Dynamic
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = list.get(index) else { break };
             let _place = placed::enter(place.clone());
-            let result = patience.call(call, native, closure, Some(item));
+            let once = |ctx: &Context| patience.call(call, ctx, native, closure, Some(item));
+            let result = pace.wait(call).and_then(|()| match limit {
+                None => once(call.ctx()),
+                Some(limit) => limited(call, limit, index, once),
+            });
             let fatal = result.as_ref().err().is_some_and(|e| !keep_going || is_final(e));
             if fatal {
                 stop.store(true, Ordering::Relaxed);
@@ -142,10 +159,10 @@ fn parallel(call: &Call<'_>, list: Array, first: Dynamic, second: Option<Dynamic
             }
         }
     };
-    let leases = held::current();
+    let (leases, cancel) = (held::current(), held::cancel());
     let work_beside = || {
         effort::begin();
-        let _held = held::enter(leases.clone());
+        let _held = (held::enter(leases.clone()), held::cancelled_by(cancel.clone()));
         work(&captured::for_thread(&closure, native));
     };
     std::thread::scope(|scope| {
@@ -188,6 +205,60 @@ fn parallel(call: &Call<'_>, list: Array, first: Dynamic, second: Option<Dynamic
     Ok(report)
 }
 
+/// Runs an item, and cancels it when it takes too long.
+fn limited(
+    call: &Call<'_>,
+    limit: Duration,
+    index: usize,
+    run: impl Fn(&Context) -> Result<Dynamic>,
+) -> Result<Dynamic> {
+    let cancel = call.ctx().grant().cancel().child_token();
+    let result = {
+        let _alarm = call.session().cancel_after(limit, cancel.clone());
+        let _cancelled = held::cancelled_by(Some(cancel.clone()));
+        run(&call.ctx().with_cancel(cancel.clone()))
+    };
+    let late = cancel.is_cancelled() && !call.ctx().grant().cancel().is_cancelled();
+    result.map_err(|error| match error.kind() {
+        Kind::Cancelled if late => ops::Error::Timeout { attempted: format!("item {index}"), limit }.into(),
+        _ => error,
+    })
+}
+
+/// How fast items are begun.
+struct Pace {
+    gap: Duration,
+    next: Mutex<Instant>,
+}
+
+impl Pace {
+    fn of(options: &Options) -> Result<Self> {
+        let gap = match options.float("rate")? {
+            None => Duration::ZERO,
+            Some(rate) if rate > 0.0 => Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX),
+            Some(_) => return Err(options.bad("rate", "must be a number above 0, of items in a second")),
+        };
+        Ok(Self { gap, next: Mutex::new(Instant::now()) })
+    }
+
+    /// Waits until the next item may begin.
+    fn wait(&self, call: &Call<'_>) -> Result<()> {
+        if self.gap.is_zero() {
+            return Ok(());
+        }
+        let at = {
+            let mut next = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let at = (*next).max(Instant::now());
+            *next = at.checked_add(self.gap).unwrap_or(at);
+            at
+        };
+        call.wait(async move {
+            tokio::time::sleep_until(at.into()).await;
+            Ok(())
+        })
+    }
+}
+
 /// Says whether a failure ends the batch also when it should keep going.
 fn is_final(error: &Error) -> bool {
     matches!(error, Error::Exit) || matches!(error.kind(), Kind::Cancelled | Kind::Denied)
@@ -223,7 +294,7 @@ fn retry(call: &Call<'_>, first: Dynamic, second: Option<Dynamic>) -> Result<Dyn
     patience.retries = options.count("retries")?.unwrap_or(3);
     patience.any = options.flag("any")?;
     let native = call.native().ok_or_else(|| call.argument("closure", "cannot be called here"))?;
-    patience.call(call, native, &closure, None)
+    patience.call(call, call.ctx(), native, &closure, None)
 }
 
 /// How often, and how far apart, a closure is called again.
@@ -244,6 +315,7 @@ impl Patience {
     fn call(
         &self,
         call: &Call<'_>,
+        ctx: &Context,
         native: &NativeCallContext<'_>,
         closure: &FnPtr,
         item: Option<&Dynamic>,
@@ -265,7 +337,7 @@ impl Patience {
             let doubled = self.delay.saturating_mul(1 << tried.min(16)).min(Self::MAX_DELAY);
             let pause = error.retry_after().unwrap_or_else(|| doubled.mul_f64(rand::rng().random_range(0.5..=1.0)));
             tried += 1;
-            call.wait(async move {
+            call.session().wait(ctx, async move {
                 tokio::time::sleep(pause).await;
                 Ok(())
             })?;

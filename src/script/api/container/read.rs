@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rhai::Map;
+use chrono::{DateTime, Utc};
+use rhai::{ImmutableString, Map};
 
 use super::ContainerObject;
 use crate::containerd::tasks::Pid;
@@ -14,6 +15,7 @@ use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::engine;
 use crate::script::error::Result;
 use crate::script::options::Options;
+use crate::script::time::Time;
 use crate::script::value::Name;
 
 const CONTAINERS: Spec = Spec {
@@ -187,6 +189,16 @@ fn container_wait(call: &Call<'_>, container: ContainerObject, options: Options)
 const LOGS_OPTIONS: &[Opt] = &[
     Opt::new("tail", "int", "How many lines from the end. Default: all."),
     Opt::new("follow", "bool", "Whether to print it as it grows, until the container ends. Default false."),
+    Opt::new(
+        "since",
+        "duration, string or Time",
+        "Only what was written in this time, as `10m`, or since then, as RFC 3339 writes it; with `tail`, of those lines. For logs whose lines carry times: the kubelet's and nerdctl's. Default: all.",
+    ),
+    Opt::new(
+        "root",
+        "string",
+        "The folder where the file system of the node is, whose kubelet or nerdctl wrote the log, as `/host` in a container that has it mounted there. Default `/`.",
+    ),
 ];
 
 const LOGS: Spec = Spec {
@@ -195,16 +207,36 @@ const LOGS: Spec = Spec {
     params: &[Param::of("id", Names::Container)],
     options: LOGS_OPTIONS,
     access: Access::Read,
-    doc: "Returns what a detached container wrote, both outputs together.\n\nA string holds up to 16 MiB, and a log that is longer is refused before it is read: `tail` takes its last lines. With `follow` it is printed line by line instead, whatever its length, a line above 1 MiB in pieces, and the result is empty.",
+    doc: "Returns what a container wrote, both outputs together: the text alone.\n\nWhat is read is the log of a detached container of ctrsh; of a container that the kubelet made, `/var/log/pods/NAMESPACE_POD_UID/CONTAINER/N.log` (Kubernetes' proposal `kubelet-cri-logging.md`), at the place that the CRI plugin noted, else the one that the labels name; and of a container of `nerdctl run -d` with the log driver `json-file` the file `containers/NAMESPACE/ID/ID-json.log` in nerdctl's data folder (nerdctl `pkg/logging/jsonfile`). Of those only the file that is written now is read, as `kubectl logs` does it, and `follow` goes on in the next when it is rotated. A file outside `/var/log/pods`, `/var/lib/nerdctl` and ctrsh's own folder needs access as any file does. Whatever else a container's output goes to is named.\n\nA string holds up to 16 MiB, and a log that is longer is refused before it is read: `tail` takes its last lines. With `follow` it is printed line by line instead, whatever its length, a line above 1 MiB in pieces, and the result is empty.",
     examples: &[Example::gives(
         "run(\"busybox\", #{ id: \"logged\", detach: true, command: [\"sh\", \"-c\", \"echo one; echo two\"] }); wait(\"logged\"); let text = logs(\"logged\", #{ tail: 1 }); delete(\"logged\"); text",
         "\"two\\n\"",
     )],
 };
 
+/// Reads a point in time, or how long ago it was.
+fn since(options: &Options) -> Result<Option<DateTime<Utc>>> {
+    let Some(value) = options.any("since") else { return Ok(None) };
+    if let Some(time) = value.read_lock::<Time>() {
+        return Ok(Some(time.0));
+    }
+    let point = value.read_lock::<ImmutableString>().and_then(|text| DateTime::parse_from_rfc3339(&text).ok());
+    if let Some(point) = point {
+        return Ok(Some(point.to_utc()));
+    }
+    let wrong = || options.bad("since", "must be a duration as \"10m\", or a time as \"2026-01-02T03:04:05Z\"");
+    let age = options.duration("since").map_err(|_| wrong())?.unwrap_or_default();
+    let age = chrono::Duration::from_std(age).map_err(|_| wrong())?;
+    Ok(Utc::now().checked_sub_signed(age))
+}
+
 fn read_logs(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Result<String> {
-    let tail = options.count("tail")?;
     let follow = options.flag("follow")?;
+    let wanted = ops::container::LogOptions {
+        tail: options.count("tail")?,
+        since: since(options)?,
+        root: options.string("root")?.map(|root| ctx.settings().working_dir.join(root)),
+    };
     if follow && ctx.is_dry_run() {
         // What would write was not started; following it to its end is waiting for that end.
         call.session().wait(ctx, ops::container::wait(ctx, id, "", None))?;
@@ -212,17 +244,21 @@ fn read_logs(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Res
     }
     if !follow {
         let limit = engine::MAX_STRING as u64;
-        let bytes = call.session().wait(ctx, ops::container::logs(ctx, id, tail, limit))?;
+        let bytes = call.session().wait(ctx, ops::container::logs(ctx, id, &wanted, limit))?;
         let text =
             String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         // The mark for what is not UTF-8 takes more bytes than that.
         let length = text.len() as u64;
-        return if length > limit { Err(ops::container::too_long(id, length, tail, limit).into()) } else { Ok(text) };
+        return if length > limit {
+            Err(ops::container::too_long(id, length, wanted.tail, limit).into())
+        } else {
+            Ok(text)
+        };
     }
     let sink = call.session().sink();
     let print = |line: &[u8]| sink.print(&String::from_utf8_lossy(line));
     call.session().wait(ctx, async {
-        let mut follow = ops::container::Follow::open(ctx, id, tail).await?;
+        let mut follow = ops::container::Follow::open(ctx, id, &wanted).await?;
         let mut lines = ops::container::Lines::default();
         while let Some(more) = follow.next().await? {
             lines.add(&more, print);
