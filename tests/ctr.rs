@@ -111,7 +111,7 @@ fn forms() {
         let Ok(Line::Steps(steps)) = translate(&row.line()) else { continue };
         forms += 1;
         for step in &steps.steps {
-            let (Step::Script(code) | Step::Process(code)) = step else { continue };
+            let (Step::Script(code) | Step::Silent(code) | Step::Process(code)) = step else { continue };
             let found = problems(&interpreter, code);
             wrong.extend(found.into_iter().map(|problem| format!("{}: {problem}\n  {code}", row.name())));
         }
@@ -377,7 +377,8 @@ fn for_programs(env: &Env) {
         let common = ["-n", stage.namespace.as_str()];
         let output = match program {
             "ctr" => env.ctr(&[&common[..], words].concat()),
-            _ => env.ctrsh(&[&["--snapshotter", &stage.snapshotter, "ctr"], &common[..], words].concat()),
+            _ => env
+                .ctrsh(&[&["--allow", "all", "--snapshotter", &stage.snapshotter, "ctr"], &common[..], words].concat()),
         };
         output.ok()
     };
@@ -530,7 +531,7 @@ fn mistakes(env: &Env) {
     let error: serde_json::Value = serde_json::from_str(&output.stderr).unwrap();
     assert_eq!(error["error"]["kind"], "usage");
     // Something that is not there is an error, as it is in a script.
-    env.ctrsh(&["ctr", "images", "rm", "example/not-there:1"]).expect_status(1);
+    env.ctrsh(&["ctr", "images", "label", "example/not-there:1", "a=b"]).expect_status(1);
 }
 
 fn a_password(env: &Env) {

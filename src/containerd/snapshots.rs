@@ -61,6 +61,7 @@ impl Info {
             Kind::View => "View",
             Kind::Active => "Active",
             Kind::Committed => "Committed",
+            Kind::Unknown => "Unknown",
         };
         let mut info = serde_json::json!({
             "Kind": kind,

@@ -93,7 +93,12 @@ fn delete(p: &Parsed) -> Result<Vec<Step>> {
 fn attach(p: &Parsed) -> Result<Vec<Step>> {
     let mut options = Map::default();
     options.set("stdio", text("inherit"));
-    process(call("attach", &[p.text(0)], &options))
+    let mut task = Map::default();
+    task.set("task", "true");
+    let attached = format!("let code = {}", call("attach", &[p.text(0)], &options));
+    // One that was left runs on.
+    let gone = format!("if code != () {{ {} }}", call("delete", &[p.text(0)], &task));
+    process(format!("{attached}; {gone} code"))
 }
 
 /// What is done to a task, which ctr says nothing of.

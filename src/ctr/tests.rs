@@ -77,7 +77,7 @@ fn lines_are_what_a_user_would_write() {
          { failed = e } else { log::error(e.message) } } } if failed != () { throw failed }"
     });
     is("t exec --exec-id x --user 1000 web ls -l --color", {
-        "exec(\"web\", [\"ls\", \"-l\", \"--color\"], #{ exec_id: \"x\", user: \"1000\" })"
+        "exec(\"web\", [\"ls\", \"-l\", \"--color\"], #{ stdio: \"inherit\", exec_id: \"x\", user: \"1000\" })"
     });
     is("t rm -f web", "delete(\"web\", #{ task: true, force: true })");
     is("t rm --exec-id look web", "delete(\"web\", #{ exec_id: \"look\" })");
@@ -128,9 +128,9 @@ fn a_container_takes_all_that_follows_its_id() {
 fn a_terminal_is_given_to_what_wants_one() {
     is(
         "run --rm -t img id sh",
-        "create(\"id\", \"img\", #{ command: [\"sh\"], tty: true })\n:start id\ndelete(\"id\")",
+        "create(\"id\", \"img\", #{ command: [\"sh\"], tty: true, cpu_shares: 1024 })\n:start id\ndelete(\"id\")",
     );
-    is("run -t img id", "create(\"id\", \"img\", #{ tty: true })\n:start id");
+    is("run -t img id", "create(\"id\", \"img\", #{ tty: true, cpu_shares: 1024 })\n:start id");
     is("t exec -t --exec-id x web sh -c 'a b'", ":exec web sh -c 'a b'");
     let Step::Exec { exec_id, .. } = &steps("t exec -t --exec-id x web sh").steps[0] else { panic!() };
     assert_eq!(exec_id.as_deref(), Some("x"));
@@ -138,11 +138,11 @@ fn a_terminal_is_given_to_what_wants_one() {
 
 #[test]
 fn flags_are_read_as_ctr_reads_them() {
-    is("images rm a --sync b", "delete_images([\"a\", \"b\"], #{ wait: true })");
-    is("images rm --sync=false a", "delete_images(\"a\")");
-    is("images rm -sync=true a", "delete_images(\"a\", #{ wait: true })");
-    is("images rm --sync false", "delete_images(\"false\", #{ wait: true })");
-    is("images rm -- --sync", "delete_images(\"--sync\")");
+    is("leases rm a --sync b", "for l in [\"a\", \"b\"] { leases::delete(l, #{ wait: true }); print(l) }");
+    is("leases rm --sync=false a", "leases::delete(\"a\"); print(\"a\")");
+    is("leases rm -sync=true a", "leases::delete(\"a\", #{ wait: true }); print(\"a\")");
+    is("leases rm --sync false", "leases::delete(\"false\", #{ wait: true }); print(\"false\")");
+    is("leases rm -- --sync", "leases::delete(\"--sync\"); print(\"--sync\")");
     is("images pull --snapshotter one --snapshotter two a", "pull(\"a\", #{ snapshotter: \"two\" })");
     is("-n k8s.io images ls", "namespace(\"k8s.io\"); images()");
     is("--namespace=k8s.io t exec -t web sh", "namespace(\"k8s.io\")\n:exec web sh");
@@ -151,6 +151,7 @@ fn flags_are_read_as_ctr_reads_them() {
         globals,
         Globals {
             address: Some("/run/x.sock".into()),
+            namespace: None,
             timeout: Some(Duration::from_secs(90)),
             connect_timeout: Some(Duration::ZERO),
             debug: true,

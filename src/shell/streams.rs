@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::Screen;
-use super::interrupt::{Forwarded, Interrupt, Why};
+use super::interrupt::{Forwarded, Forwarding, Interrupt, Why};
 use super::style::Role;
 use crate::containerd::tasks::Exit;
 use crate::ops::container::{Ends, Passed, Signal, Streams, Window};
@@ -44,9 +44,9 @@ impl Own {
         mut ended: BoxFuture<'static, Result<Exit>>,
         window: &Window,
         stays: bool,
+        mut signals: Forwarding<'_>,
         mut broken: mpsc::Receiver<io::Error>,
     ) -> Result<(Exit, Option<io::Error>)> {
-        let mut signals = self.interrupt.forwarding().map_err(|error| failed("listen to", "signals", error))?;
         let mut problem = None;
         loop {
             let signal = tokio::select! {
@@ -87,6 +87,8 @@ impl Streams for Own {
             let another = || Error::argument("stdio", "of inherit goes to one process at a time, and another has it");
             let _alone = self.taken.try_lock().map_err(|_| another())?;
             let Ends { mut terminal, ended, window, stays } = ends;
+            // Before anything of it is seen: whoever sees that it runs may signal it.
+            let signals = self.interrupt.forwarding().map_err(|error| failed("listen to", "signals", error))?;
             // Goes with this call, and ends the wait for input that nobody wants any more.
             let (stopped, _stop) = io::pipe().map_err(|error| failed("make", "a pipe", error))?;
             let (tell, broken) = mpsc::channel(2);
@@ -104,7 +106,7 @@ impl Streams for Own {
                 }
             }
             drop(tell);
-            let (exit, problem) = self.until_ended(ended, &window, stays, broken).await?;
+            let (exit, problem) = self.until_ended(ended, &window, stays, signals, broken).await?;
             drop(input);
             over.send_replace(true);
             while let Some(copied) = outputs.join_next().await {

@@ -85,8 +85,6 @@ pub enum Way {
 #[derive(Debug, Clone, Copy)]
 pub enum Asks {
     Nothing,
-    /// Nothing, and a task that has ended is none: ctr removes it, ctrsh keeps it until the container is started again or deleted.
-    NoneRuns,
     /// The lines of the output.
     Lines,
     /// The lines of the output, with a zero for each number.
@@ -388,10 +386,6 @@ fn after(side: &Side, case: &Case) -> Value {
         state::ended(side);
     }
     let mut state = state::of(side);
-    if matches!(case.asks, Asks::NoneRuns) {
-        let tasks = state["tasks"].as_object_mut().unwrap();
-        tasks.retain(|_, task| task["status"] != json!(3));
-    }
     state["registries"] = json!(side.pushed());
     state["asked"] = asked(side, case.asks);
     state

@@ -165,8 +165,9 @@ fn closed_output(env: &Env) {
 fn starts(env: &Env) {
     let stage = Stage::new(env, "shell");
     for program in BOTH {
-        let sh = "echo one; echo two >&2; cat; exit 3";
-        stage.ctr(&["containers", "create", "--snapshotter", &stage.snapshotter, IMAGE, program, "sh", "-c", sh]);
+        // A line, as ctr does not pass the end of its input on here.
+        let sh = "echo one; echo two >&2; read x; echo $x; exit 3";
+        stage.value(&format!("create({program:?}, {IMAGE:?}, #{{ command: [\"sh\", \"-c\", {sh:?}] }}).id"));
         for _ in 0..2 {
             let mut command = line(&stage, program, &["tasks", "start", program]);
             let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
@@ -218,7 +219,7 @@ fn attached(env: &Env) {
             fifos.display()
         );
         let mut made = stage.env.ctrsh_command();
-        made.args(["-n", &stage.namespace, "--snapshotter", &stage.snapshotter, "-e", &script]);
+        made.args(["--allow", "all", "-n", &stage.namespace, "--snapshotter", &stage.snapshotter, "-e", &script]);
         assert_eq!(all(&mut made).0, 0);
         let mut child = line(&stage, program, &["tasks", "attach", program]).spawn().unwrap();
         std::thread::sleep(Duration::from_secs(1));
@@ -227,6 +228,7 @@ fn attached(env: &Env) {
         let mut out = String::new();
         child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
         assert_eq!(out, "told\n", "{program}");
+        assert_eq!(stage.task_status(program), None, "{program}");
     }
 }
 
@@ -244,7 +246,9 @@ fn scripts(env: &Env) {
     // The first process leaves what the second is to read.
     for word in ["a", "b"] {
         writeln!(input, "{word}").unwrap();
-        (0..2).for_each(|_| drop(out.read_line(&mut read).unwrap()));
+        for _ in 0..2 {
+            out.read_line(&mut read).unwrap();
+        }
     }
     assert_eq!((read.as_str(), status(&mut child)), ("got a\n1\ngot b\n2\n", 0));
     for (options, what) in [("detach: true", "detach"), ("stdin: \"x\"", "stdin"), ("tty: true", "tty")] {
@@ -275,6 +279,9 @@ fn signals(env: &Env) {
                 let mut out = BufReader::new(child.stdout.take().unwrap());
                 let mut read = String::new();
                 out.read_line(&mut read).unwrap();
+                // ctr begins to listen a while after the process has begun.
+                let wait = if program == "ctr" { 500 } else { 0 };
+                std::thread::sleep(Duration::from_millis(wait));
                 signal(&child, number);
                 assert_eq!(status(&mut child), 9, "{program} {words:?} {name}");
                 out.read_line(&mut read).unwrap();

@@ -87,10 +87,27 @@ impl Object for EventObject {
     /// As `ctr events` prints it: the time as Go writes one, then the namespace, the topic and the details.
     fn text(&self) -> Option<String> {
         let Event { namespace, topic, fields, at, .. } = &*self.0;
-        let details = serde_json::to_string(fields).unwrap_or_default();
+        let details: serde_json::Map<String, Value> = fields
+            .iter()
+            .filter(|(_, value)| !is_nothing(value))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let details = serde_json::to_string(&details).unwrap_or_default();
         let fraction = format!(".{:09}", at.timestamp_subsec_nanos());
         let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
         Some(format!("{}{fraction} +0000 UTC {namespace} {topic} {details}", at.format("%Y-%m-%d %H:%M:%S")))
+    }
+}
+
+/// Returns whether a detail says nothing, and ctr leaves it out.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => number.as_u64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(true) => false,
     }
 }
 

@@ -49,7 +49,7 @@ const TO_JSON: Spec = Spec {
 fn to_json(call: &Call<'_>, value: Dynamic, options: Options) -> Result<String> {
     let value = convert::to_json(&value, call.session())?;
     let Some(indent) = options.count("indent")? else { return Ok(value.to_string()) };
-    let blanks = " ".repeat(usize::try_from(indent).unwrap_or_default().min(16));
+    let blanks = " ".repeat(indent.min(16));
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(blanks.as_bytes());
     let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter));
