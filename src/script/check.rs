@@ -26,6 +26,10 @@ struct Check<'a> {
     source: Option<&'a str>,
     /// What the language brings along, and what the source defines or may have received.
     known: HashSet<String>,
+    /// Functions and methods of the language itself.
+    of_language: HashSet<String>,
+    /// Variables that begin as a list, a map or a text.
+    lists: HashSet<String>,
     /// The names that it gives to what it imports.
     aliases: HashSet<String>,
     /// The ready scripts that it imports, by the name that it gives them: their functions with the count of arguments.
@@ -59,6 +63,8 @@ impl Interpreter {
             interpreter: self,
             source,
             known,
+            of_language,
+            lists: HashSet::new(),
             aliases: HashSet::new(),
             imported: HashMap::new(),
             checked: Checked::default(),
@@ -75,7 +81,12 @@ impl Interpreter {
                 | Some(ASTNode::Expr(Expr::FnCall(call, position))) => {
                     check.call(call, *position, false);
                 }
-                Some(ASTNode::Expr(Expr::MethodCall(call, position))) => check.call(call, *position, true),
+                Some(ASTNode::Expr(Expr::MethodCall(call, position))) if !check.is_of_list(path, &call.name) => {
+                    check.call(call, *position, true);
+                }
+                Some(ASTNode::Stmt(Stmt::Var(variable, ..))) if is_list(&variable.1) => {
+                    check.lists.insert(variable.0.name.to_string());
+                }
                 _ => {}
             }
             true
@@ -130,6 +141,15 @@ impl Check<'_> {
         true
     }
 
+    /// Returns whether a method is the language's own, of a variable that holds a list.
+    fn is_of_list(&self, path: &[ASTNode<'_>], name: &str) -> bool {
+        let Some(ASTNode::Expr(Expr::Dot(pair, ..))) = path.len().checked_sub(2).and_then(|at| path.get(at)) else {
+            return false;
+        };
+        matches!(&pair.lhs, Expr::Variable(variable, ..) if self.lists.contains(variable.1.as_str()))
+            && self.of_language.contains(name)
+    }
+
     fn call(&mut self, call: &FnCallExpr, position: Position, method: bool) {
         let name = call.name.as_str();
         let module = call.namespace.path.first().map(|part| part.name.to_string());
@@ -176,6 +196,16 @@ impl Check<'_> {
                     self.problem(position, format!("unknown module {module}"), Some(hint));
                 }
             }
+            return;
+        }
+        // `list.push(#{ name: "a" })` is the language's own push, whatever is in the list.
+        if method && self.of_language.contains(name) {
+            let known =
+                |key: &String| entries.iter().flat_map(|entry| entry.spec.options).any(|option| option.key == key);
+            if call.args.iter().filter_map(keys).any(|keys| !keys.iter().all(known)) {
+                return;
+            }
+            self.checked.access.extend(entries.iter().map(|entry| entry.spec.access));
             return;
         }
         self.checked.access.extend(entries.iter().map(|entry| entry.spec.access));
@@ -235,6 +265,15 @@ impl Check<'_> {
     }
 }
 
+/// Returns whether a variable begins as a list, a map or a text, whose methods are the language's.
+fn is_list(first: &Expr) -> bool {
+    match first {
+        Expr::Array(..) | Expr::Map(..) | Expr::StringConstant(..) | Expr::InterpolatedString(..) => true,
+        Expr::DynamicConstant(value, _) => value.is_array() || value.is_map(),
+        _ => false,
+    }
+}
+
 /// Returns how many parameters stand before the dot: a method's object does.
 fn own(entry: &Entry, method: bool) -> usize {
     usize::from(method && entry.spec.on == On::Method)
@@ -259,6 +298,8 @@ fn is_options(entry: &Entry, place: usize, is_last: bool) -> bool {
     }
     let params = &entry.signature.params;
     // A map in the place of an argument, as `label(labels)` has it, is not the options.
-    let is_argument = params.get(place).is_some_and(|param| !param.options && param.ty == "map");
+    let is_argument = params
+        .get(place)
+        .is_some_and(|param| !param.options && (param.ty == "map" || (param.ty == "any" && !param.optional)));
     is_last && params.last().is_some_and(|param| param.options) && !is_argument
 }

@@ -210,6 +210,9 @@ fn a_check_finds_options_wherever_they_stand() {
         "image(\"x\").label(#{ anything: \"1\" })",
         "image(\"x\").label(#{ anything: \"1\" }, #{ replace_all: true })",
         "write_json(\"a\", #{ anything: 1 })",
+        "let rows = []; rows.push(#{ id: 1 }); rows.push(\"a\")",
+        "let m = #{ rows: [] }; m.rows.push(#{ id: 1 })",
+        "let rows = [1]; [1, 2].for_each(|| rows.push(this))",
         "table([1], [\"a\"]); to_json(#{ anything: 1 }); print(#{ anything: 1 })",
     ] {
         assert_eq!(problems(right), [], "{right}");
