@@ -12,7 +12,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
 
 fn hanging(env: &Env) {
     let stage = Stage::empty(env, "batch");
-    let kind = Kind::Big(10);
+    let kind = Kind::Big(12);
     let image = env.image(kind);
     let stalled = env.pushed(kind, "batch");
     let proxy = env.block_on(FaultProxy::start(&env.registry()));

@@ -72,15 +72,16 @@ fn asked(env: &Env) {
     terminal.enter(&format!("pull({pushed:?}).name"));
     terminal.wait("the image", |screen| has_line(screen, &pushed));
     terminal.enter("for id in [\"a\", \"b\"] { create(id, images()[0].name) }");
-    terminal.enter("delete([\"a\", \"b\"])");
+    terminal.press("delete([\"a\", \"b\"])\r");
     terminal.wait_for("go on with 2 deletions? [y/N]");
     assert!(terminal.text().contains("delete container a"), "{}", terminal.text());
     terminal.press("n\r");
     terminal.wait_for("not confirmed, nothing was changed");
+    terminal.wait_for_prompt();
     terminal.enter("delete(\"a\")");
     terminal.enter("containers().map(|c| c.id)");
     terminal.wait("the one that is left", |screen| has_line(screen, "b"));
-    terminal.enter("create(\"a\", images()[0].name); delete([\"a\", \"b\"])");
+    terminal.press("create(\"a\", images()[0].name); delete([\"a\", \"b\"])\r");
     terminal.wait("the second question", |text| text.matches("[y/N]").count() == 2);
     terminal.press("y\r");
     terminal.wait("how many", |screen| has_line(screen, "2"));
@@ -107,7 +108,11 @@ fn help(env: &Env) {
 
 fn ns(env: &Env) {
     let (first, second) = (env.namespace("shell"), env.namespace("shell"));
-    let mut terminal = prompt(env, &env.new_folder("shell"), &["-n", &first]);
+    let home = env.new_folder("shell");
+    let mut command = at_home(env, &home);
+    // High enough for the namespaces of all tests.
+    let mut terminal = Terminal::sized(command.current_dir(&home).args(["-n", &first]), 2000, 150);
+    terminal.wait_for_prompt();
     terminal.wait_for(&format!("/{first}>"));
     terminal.enter(":ns");
     terminal
