@@ -78,7 +78,15 @@ impl Debts {
                     current.steps.jobs.pop_front();
                 }
             }
-            if self.state().in_hand == 0 || tokio::time::timeout_at(begun + PATIENCE, done).await.is_err() {
+            let (owed, in_hand) = {
+                let state = self.state();
+                (!state.owed.is_empty(), state.in_hand > 0)
+            };
+            // Who had it in hand was dropped meanwhile.
+            if owed {
+                continue;
+            }
+            if !in_hand || tokio::time::timeout_at(begun + PATIENCE, done).await.is_err() {
                 return;
             }
         }

@@ -92,8 +92,8 @@ pub const CAPTURE_LIMIT: usize = 16 << 20;
 /// How long the outputs of a process that has ended are read on, when something it started still holds them open.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a killed process may take to be gone; one in uninterruptible sleep never is.
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the end of a killed process is waited for while it is taken back; what stands on it has to have time, too.
+const KILL_PATIENCE: Duration = Duration::from_secs(4);
 
 /// A process that has ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

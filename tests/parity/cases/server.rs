@@ -78,7 +78,7 @@ pub fn cases() -> Vec<Case> {
             .words(FEATURES)
             .newer(NO_PLUGIN_INFO),
         case("version", "version").asks(Asks::Read(versions, |value| json!([value["server"], value["revision"]]))),
-        case("info", "info").asks(Asks::Read(identity, |value| value["uuid"].clone())),
+        case("info", "info").asks(Asks::Read(identity, |value| value["server"]["uuid"].clone())),
         case("deprecations list", "deprecations list").asks(Asks::Read(rows, items)),
         case("deprecations list --format", "deprecations list --format json").asks(Asks::Read(entries, items)),
         case("oci spec", "oci spec").asks(Asks::Spec),
