@@ -23,6 +23,8 @@ use crate::oci::store::BlobWriter;
 
 /// How many chunks wait between the reader and the connection.
 const QUEUE: usize = 2;
+/// What a registry says of an upload that it does not have, or not as it was (distribution-spec, section Error Codes).
+const GONE: [&str; 2] = ["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -190,26 +192,38 @@ impl Writer {
             Ok(Err(_)) => Err(Error::Refused(Refused::Cancelled)),
             Err(_) => Err(self.silent(limit)),
         };
-        answer.map_err(|error| self.in_pieces_next(error))
+        answer.map_err(|error| self.next_way(error))
     }
 
-    /// Notes that the registry wants smaller requests, if that is what it said.
-    fn in_pieces_next(&self, error: Error) -> Error {
-        match error {
-            Error::Answer(answer) if answer.status == StatusCode::PAYLOAD_TOO_LARGE => {
-                let Some(upload) = &self.upload else { return Error::Answer(answer) };
-                let smaller = match self.mode {
-                    Mode::Whole => PIECE,
-                    Mode::Pieces(piece) => piece / 2,
-                };
-                let another_way = smaller >= upload.shortest.max(1 << 20);
-                if another_way {
-                    upload.repository.session.shared.set_piece(upload.repository.registry(), smaller);
-                }
-                Error::Answer(Box::new(Answer { another_way, ..*answer }))
+    /// Says whether another try is made in another way, and prepares it.
+    fn next_way(&mut self, error: Error) -> Error {
+        let Error::Answer(answer) = error else { return error };
+        let another_way = match answer.status {
+            StatusCode::PAYLOAD_TOO_LARGE => self.in_pieces_next(),
+            // The registry counts other bytes than we do: it is asked how many, and the upload goes on there.
+            StatusCode::RANGE_NOT_SATISFIABLE => true,
+            // It has forgotten the upload, as docker-registry does that was killed while it stored: the next try opens one.
+            StatusCode::NOT_FOUND if GONE.iter().any(|code| answer.has(code)) => {
+                self.acknowledged = 0;
+                true
             }
-            other => other,
+            _ => answer.another_way,
+        };
+        Error::Answer(Box::new(Answer { another_way, ..*answer }))
+    }
+
+    /// Notes that the registry wants smaller requests; says whether there are such.
+    fn in_pieces_next(&self) -> bool {
+        let Some(upload) = &self.upload else { return false };
+        let smaller = match self.mode {
+            Mode::Whole => PIECE,
+            Mode::Pieces(piece) => piece / 2,
+        };
+        let possible = smaller >= upload.shortest.max(1 << 20);
+        if possible {
+            upload.repository.session.shared.set_piece(upload.repository.registry(), smaller);
         }
+        possible
     }
 
     async fn finish_piece(&mut self) -> Result<()> {
@@ -259,7 +273,7 @@ impl Writer {
         let answer = cancel.run_until_cancelled(&mut running.task).await;
         let Some(Ok(answer)) = answer else { return Err(Error::Refused(Refused::Cancelled)) };
         self.running = None;
-        answer.map(drop)
+        answer.map(drop).map_err(|error| self.next_way(error))
     }
 
     /// Makes a blob of what was sent, and finds out whether it is one when the answer was lost.

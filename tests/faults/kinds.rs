@@ -60,6 +60,10 @@ enum Nature {
     WrongDigest,
     /// A header with another media type.
     WrongType,
+    /// An upload that the registry has no more.
+    Gone,
+    /// An upload of which the registry has other bytes than were sent.
+    Behind,
 }
 
 /// How much of a layer comes before it breaks off.
@@ -124,6 +128,13 @@ pub const TROUBLES: &[Trouble] = &[
     trouble("401 without a way to log in", Nature::No(401), |_| Fault::status(401)),
     trouble("403", Nature::No(403), |_| answer(403, &[], r#"{"errors":[{"code":"DENIED","message":"go away"}]}"#)),
     trouble("404", Nature::No(404), |_| Fault::status(404)),
+    trouble("upload unknown", Nature::Gone, |_| {
+        answer(404, &[], r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"blob upload unknown to registry"}]}"#)
+    }),
+    trouble("upload invalid", Nature::Gone, |_| {
+        answer(404, &[], r#"{"errors":[{"code":"BLOB_UPLOAD_INVALID","message":"blob upload invalid"}]}"#)
+    }),
+    trouble("416", Nature::Behind, |_| Fault::status(416)),
     trouble("405", Nature::No(405), |_| Fault::status(405)),
     trouble("507", Nature::No(507), |_| Fault::status(507)),
     trouble("token expired", Nature::Expired, |_| Fault::Expire),
@@ -195,6 +206,12 @@ impl Trouble {
             Nature::WrongDigest => return None,
             Nature::WrongType if at == Op::Manifest => Refused(Kind::Integrity),
             Nature::WrongType => return None,
+            // The blob goes up from its beginning.
+            Nature::Gone if matches!(at, Op::Whole | Op::Piece | Op::Close) => Passes(Kind::NotFound),
+            Nature::Gone => return None,
+            // How many bytes it has is asked, and the upload goes on there.
+            Nature::Behind if at == Op::Piece => Passes(Kind::Internal),
+            Nature::Behind => return None,
         })
     }
 }
