@@ -141,6 +141,21 @@ impl Env {
         self.0.missing.as_deref()
     }
 
+    /// Removes the logs that `ctrsh` wrote where root's are written, and their folder if nobody else's are there.
+    fn remove_logs() {
+        let root = Path::new("/var/log/ctrsh");
+        let ours = format!("-{}-", std::process::id());
+        for folder in std::fs::read_dir(root).into_iter().flatten().flatten() {
+            if folder.file_name().to_string_lossy().contains(&ours) {
+                std::fs::remove_dir_all(folder.path()).unwrap();
+            }
+        }
+        for folder in [root.join("k8s.io"), root.join("default"), root.to_owned(), "/run/ctrsh".into()] {
+            // One with something in it is not ours alone.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+
     /// Stops the daemons and removes the folder.
     pub fn stop(&self) {
         if let Some(env) = self.0.in_memory.get() {
@@ -152,6 +167,7 @@ impl Env {
         if let Some(engine) = self.0.engine.get() {
             engine.stop();
         }
+        Self::remove_logs();
         let Some(folder) = self.0.folder.lock().unwrap().take() else { return };
         let mounts = mounts_with(&self.folder().to_string_lossy());
         if mounts.is_empty() {

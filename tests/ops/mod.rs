@@ -26,6 +26,7 @@ mod lease;
 mod migrate;
 mod migrate_kill;
 mod migrate_outage;
+mod namespace;
 mod operate;
 mod pprof;
 mod races;
@@ -68,6 +69,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(migrate_outage::trials(env));
     trials.extend(pprof::trials(env));
     trials.extend(races::trials(env));
+    trials.extend(namespace::trials(env));
     trials.extend(operate::trials(env));
     trials.extend(rounds::trials(env));
     trials.extend(shim::trials(env));

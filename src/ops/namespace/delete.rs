@@ -10,6 +10,7 @@ use futures_util::TryStreamExt;
 use super::{get, place, target};
 use crate::containerd::namespaces::Namespace;
 use crate::grant::Access;
+use crate::kind::{Failure, Kind};
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result, image};
 
 /// Where cgroups are: those of version 2, and below it a folder for each controller of version 1.
@@ -30,8 +31,33 @@ impl Delete {
         Self { name: name.to_owned(), cgroup }
     }
 
-    /// Finds the folders of its cgroup. Blocks.
+    fn full(&self, state: String) -> Error {
+        let name = &self.name;
+        let cure = format!(
+            "namespaces::purge({name:?}, #{{ plan: true }}) says what is in it, and without plan removes it with that"
+        );
+        Error::Conflict { what: "namespace", name: name.clone(), state, cure: Some(cure) }
+    }
+
+    /// Adds the steps that remove it, empty as it is by then.
+    pub(super) fn steps(&self, ctx: &Context, mut plan: Plan<()>) -> Plan<()> {
+        for folder in self.cgroups() {
+            let folder = folder.display().to_string();
+            plan = plan.step(Access::Host, folder.clone(), format!("remove cgroup {folder}"));
+        }
+        plan.step(Access::Delete, target(&self.name), format!("delete namespace {}", self.name)).effect(Effect::gone::<
+            Namespace,
+        >(
+            &place(ctx),
+            &self.name,
+        ))
+    }
+
+    /// Finds the folders of its cgroup, where that is to go too. Blocks.
     fn cgroups(&self) -> Vec<PathBuf> {
+        if !self.cgroup {
+            return Vec::new();
+        }
         let root = Path::new(CGROUPS);
         let controllers = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
         // Some controllers are links to the folder that they share with others.
@@ -60,31 +86,29 @@ impl Operation for Delete {
             inside.client().await?.containers().list(&[]).await?.try_fold(0, |n, _| async move { Ok(n + 1) });
         let containers: usize = containers.await?;
         if images + containers > 0 {
-            return Err(Error::Conflict {
-                what: "namespace",
-                name: self.name.clone(),
-                state: format!("still has {images} images and {containers} containers"),
-                cure: Some(format!(
-                    "delete them first: namespace(\"{}\"); for c in containers() {{ c.delete(#{{ force: true }}) }} delete_images(images())",
-                    self.name
-                )),
-            });
+            return Err(self.full(format!("still has {images} images and {containers} containers")));
         }
-        let mut plan = Plan::new(());
-        for folder in if self.cgroup { self.cgroups() } else { Vec::new() } {
-            let folder = folder.display().to_string();
-            plan = plan.step(Access::Host, folder.clone(), format!("remove cgroup {folder}"));
-        }
-        Ok(plan
-            .step(Access::Delete, target(&self.name), format!("delete namespace {}", self.name))
-            .effect(Effect::gone::<Namespace>(&place(ctx), &self.name)))
+        Ok(self.steps(ctx, Plan::new(())))
     }
 
     async fn apply(self, ctx: &Context) -> Result<()> {
-        for folder in if self.cgroup { self.cgroups() } else { Vec::new() } {
+        for folder in self.cgroups() {
             remove(&folder)?;
         }
-        Ok(ctx.client().await?.namespaces().delete(&self.name).await?)
+        match ctx.client().await?.namespaces().delete(&self.name).await {
+            // "namespace "x" must be empty, but it still has blobs, snapshots on "overlayfs" snapshotter"
+            Err(error) if error.kind() == Kind::Conflict => {
+                let text = error.to_string();
+                let rest = text.split_once("it still has ").map(|(_, rest)| rest.split(": ").next().unwrap_or(rest));
+                Err(rest.map_or(error.into(), |rest| self.full(format!("still has {rest}"))))
+            }
+            answer => {
+                answer?;
+                // The folder of the logs that were made by themselves; one with other people's logs in it stays.
+                let _ = fs::remove_dir(ctx.settings().log_dir.join(&self.name));
+                Ok(())
+            }
+        }
     }
 }
 

@@ -8,8 +8,10 @@ use crate::grant::Access;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result};
 
 mod delete;
+mod purge;
 
 pub use delete::Delete;
+pub use purge::{Purge, Purged};
 
 /// Lists the namespaces of the daemon, sorted by name.
 ///

@@ -1,14 +1,15 @@
 //! Namespaces.
 
-use rhai::Map;
+use rhai::{Array, Dynamic, Map};
 
 use crate::containerd::namespaces::Namespace;
 use crate::grant::Access;
 use crate::ops;
+use crate::ops::namespace::Purged;
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Opt, Param, Spec};
 use crate::script::error::Result;
-use crate::script::object::{Field, Object};
+use crate::script::object::{Field, Object, Unit};
 use crate::script::options::{Options, pairs_of};
 use crate::script::value::Name;
 
@@ -128,6 +129,86 @@ fn delete(call: &Call<'_>, name: Name, options: Options) -> Result<()> {
     call.run(ops::namespace::Delete::new(&name.0, options.flag("cgroup")?))
 }
 
+/// What went with a namespace.
+#[derive(Clone)]
+struct PurgedObject(Purged);
+
+fn names(names: &[String]) -> Dynamic {
+    names.iter().cloned().map(Dynamic::from).collect::<Array>().into()
+}
+
+fn count(count: u64) -> Dynamic {
+    i64::try_from(count).unwrap_or(i64::MAX).into()
+}
+
+impl Object for PurgedObject {
+    const TYPE: &'static str = "Purged";
+    const DOC: &'static str = "What went with a namespace; in a plan and in a dry run, what would.";
+
+    fn fields() -> &'static [Field<Self>] {
+        type F = Field<PurgedObject>;
+        const FIELDS: &[F] = &[
+            F::column("namespace", "string", "The namespace.", |p, _| Ok(p.0.namespace.clone().into())),
+            F::column("containers", "array", "The ids of its containers.", |p, _| Ok(names(&p.0.containers))),
+            F::field("sandboxes", "array", "The ids of its sandboxes.", |p, _| Ok(names(&p.0.sandboxes))),
+            F::column("images", "array", "The names of its images.", |p, _| Ok(names(&p.0.images))),
+            F::field("ingests", "array", "The refs of what was being written.", |p, _| Ok(names(&p.0.ingests))),
+            F::field("leases", "array", "The ids of its leases.", |p, _| Ok(names(&p.0.leases))),
+            F::column("snapshots", "int", "How many snapshots it had.", |p, _| Ok(count(p.0.snapshots))),
+            F::column("blobs", "int", "How many blobs it had.", |p, _| Ok(count(p.0.blobs))),
+            F::column("freed", "int", "The bytes that no other namespace holds.", |p, _| Ok(count(p.0.freed.total())))
+                .unit(Unit::Bytes),
+            F::field("freed_content", "int", "Those of them in the content store.", |p, _| {
+                Ok(count(p.0.freed.content))
+            })
+            .unit(Unit::Bytes),
+            F::field("freed_snapshots", "int", "Those of them in snapshots.", |p, _| Ok(count(p.0.freed.snapshots)))
+                .unit(Unit::Bytes),
+        ];
+        FIELDS
+    }
+}
+
+const PURGE: Spec = Spec {
+    name: "purge",
+    on: On::Module("namespaces"),
+    params: &[Param::of("name", Names::Namespace)],
+    options: &[
+        Opt::new(
+            "force",
+            "bool",
+            "Whether containers that run are killed; without it they keep the namespace. Default false.",
+        ),
+        Opt::new(
+            "plan",
+            "bool",
+            "Whether nothing is removed, and the result is what would go, whatever runs. Default false.",
+        ),
+        Opt::new("cgroup", "bool", "Whether the cgroup goes too, as with `namespaces::delete`. Default false."),
+    ],
+    access: Access::Delete,
+    doc: "Removes a namespace with all that is in it: containers with their tasks, networks and snapshots, sandboxes, images, content that is being written, snapshots of all snapshotters, content, and leases; then waits until the daemon's collector has freed the space.\n\n\
+        What other namespaces hold too stays theirs. What was made in the namespace after the call had looked keeps it, with an error; the call can be made again, as after any interruption. A kubelet that runs makes anew what `k8s.io` loses.",
+    examples: &[
+        Example::gives(
+            "namespaces::create(\"example-full\"); namespaces::purge(\"example-full\", #{ force: true }).images",
+            "[]",
+        ),
+        Example::runs(
+            "let plan = namespaces::purge(namespace().name, #{ plan: true }); print(`${plan.images.len()} images, ${show_size(plan.freed)}`)",
+        ),
+    ],
+};
+
+fn purge(call: &Call<'_>, name: Name, options: Options) -> Result<PurgedObject> {
+    let purge = ops::namespace::Purge::new(&name.0, options.flag("force")?, options.flag("cgroup")?);
+    let purged = match options.flag("plan")? {
+        true => call.wait(purge.preview(call.ctx()))?,
+        false => call.run(purge)?,
+    };
+    Ok(PurgedObject(purged))
+}
+
 /// Registers the functions and objects of namespaces.
 pub(crate) fn register(catalog: &mut Catalog) {
     catalog.add_object::<NamespaceObject>();
@@ -136,4 +217,6 @@ pub(crate) fn register(catalog: &mut Catalog) {
     catalog.add(&CREATE, create);
     catalog.add(&LABEL, label);
     catalog.add(&DELETE, delete);
+    catalog.add_object::<PurgedObject>();
+    catalog.add(&PURGE, purge);
 }
