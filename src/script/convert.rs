@@ -141,6 +141,9 @@ fn json(value: &Dynamic, session: &Session, depth: usize) -> Result<Value> {
         return Ok(number.into());
     }
     if let Ok(number) = value.as_float() {
+        if let Some(number) = large(number) {
+            return Ok(number.into());
+        }
         return Ok(Number::from_f64(number).map_or(Value::Null, Value::Number));
     }
     if let Some(text) = value.read_lock::<ImmutableString>() {
@@ -175,6 +178,12 @@ fn json(value: &Dynamic, session: &Session, depth: usize) -> Result<Value> {
         return Ok(Value::String(base64::engine::general_purpose::STANDARD.encode(&*blob)));
     }
     Ok(Value::String(value.to_string()))
+}
+
+/// Returns an integer that is too large for one of the language. The largest of all, which the kernel writes for no limit, is exact.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "only what is between is taken")]
+fn large(number: f64) -> Option<u64> {
+    (9_223_372_036_854_775_808.0..=18_446_744_073_709_551_616.0).contains(&number).then_some(number as u64)
 }
 
 /// Writes a value in one line as `print` does it, objects and times in lists and maps too.

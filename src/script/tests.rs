@@ -85,6 +85,7 @@ fn variables_and_functions_stay() {
 fn our_functions_stand_before_the_packages() {
     let mut bench = bench("all");
     assert_eq!(bench.json("to_json(#{a: [1.5, \"x\", ()]})"), r#""{\"a\":[1.5,\"x\",null]}""#);
+    assert_eq!(bench.json("from_json(`[18446744073709551615, 1.0, 1e30]`)"), "[18446744073709551615,1.0,1e+30]");
     let evaluated = bench.interpreter.run("exit(7); 1", None, CancellationToken::new()).unwrap();
     assert_eq!(evaluated.exit, Some(7));
     let started = std::time::Instant::now();
