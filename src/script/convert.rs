@@ -276,6 +276,23 @@ pub fn output(value: &Dynamic, columns: Option<&[String]>, session: &Session) ->
     Ok(Output::Scalar(cell(value, Unit::Plain, false, session)?))
 }
 
+/// Returns the names of the columns that can be asked for of a list of objects or maps: those that any of them has.
+pub fn columns(list: &Dynamic, session: &Session) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let Some(array) = list.read_lock::<Array>() else { return names };
+    for item in array.iter() {
+        let object = session.catalog().and_then(|catalog| catalog.object_of(item));
+        let own = object.into_iter().flat_map(|object| object.fields.iter().map(|field| field.name.to_owned()));
+        let map = item.read_lock::<Map>().map(|map| map.keys().map(ToString::to_string).collect::<Vec<_>>());
+        for name in own.chain(map.unwrap_or_default()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
 fn list(array: &Array, columns: Option<&[String]>, session: &Session) -> Result<Output> {
     let catalog = session.catalog();
     let object = array.first().and_then(|first| catalog?.object_of(first));

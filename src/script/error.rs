@@ -2,7 +2,7 @@
 
 use rhai::{Dynamic, EvalAltResult, ImmutableString, Position};
 
-use crate::kind::{Failure, Kind};
+use crate::kind::{Failure, Kind, nearest};
 use crate::ops;
 use crate::script::catalog::Catalog;
 use crate::script::engine;
@@ -40,6 +40,16 @@ pub enum Error {
         /// All known keys.
         known: Vec<&'static str>,
     },
+    /// A column was asked for that no row has.
+    #[error("{function}: unknown column '{column}'")]
+    UnknownColumn {
+        /// The function.
+        function: &'static str,
+        /// The column.
+        column: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
     /// A class of access was not granted.
     #[error("{function} needs '{access}' access, which was not granted")]
     Denied {
@@ -63,7 +73,9 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Operation(error) => error.kind(),
-            Self::Argument { .. } | Self::UnknownOption { .. } | Self::Endless => Kind::Usage,
+            Self::Argument { .. } | Self::UnknownOption { .. } | Self::UnknownColumn { .. } | Self::Endless => {
+                Kind::Usage
+            }
             Self::Denied { .. } => Kind::Denied,
             Self::Exit => Kind::Cancelled,
             Self::Script(error) => thrown(error).map_or(Kind::Usage, |value| value.kind),
@@ -76,6 +88,11 @@ impl Failure for Error {
             Self::UnknownOption { nearest: Some(key), .. } => Some(format!("did you mean '{key}'?")),
             Self::UnknownOption { known, .. } if known.is_empty() => Some("it takes no options".into()),
             Self::UnknownOption { known, .. } => Some(format!("the options are {}", known.join(", "))),
+            Self::UnknownColumn { column, known, .. } => {
+                let near = nearest(column, known.iter().map(String::as_str));
+                let near = near.map_or_else(String::new, |near| format!("did you mean '{near}'? "));
+                Some(format!("{near}the columns are {}", known.join(", ")))
+            }
             Self::Denied { access, .. } => Some(format!("run the script with --allow …,{access}")),
             Self::Endless => Some("an endless loop? raise the limit with --max-operations if it is not".into()),
             Self::Argument { .. } | Self::Exit => None,

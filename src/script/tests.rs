@@ -291,3 +291,28 @@ fn modules_come_from_nowhere_else() {
         assert_eq!(report.error.kind, Kind::NotFound, "{path}");
     }
 }
+
+#[test]
+fn a_column_that_no_row_has_is_named() {
+    let mut bench = bench("all");
+    for (text, message, hint) in [
+        (
+            "to_csv([#{ name: 1, size: 2 }, #{ name: 3, pid: 4 }], [\"nmae\"])",
+            "to_csv: unknown column 'nmae'",
+            "did you mean 'name'? the columns are name, size, pid",
+        ),
+        ("table([#{ a: 1 }], [\"a\", \"other\"])", "table: unknown column 'other'", "the columns are a"),
+        (
+            "to_csv([node()], [\"adress\"])",
+            "to_csv: unknown column 'adress'",
+            "did you mean 'address'? the columns are address, namespace",
+        ),
+    ] {
+        let report = bench.fails(text);
+        assert_eq!((report.error.kind, report.error.message.as_str()), (Kind::Usage, message), "{text}");
+        let told = report.error.hint.unwrap_or_default();
+        assert!(told.starts_with(hint), "{text}: {told}");
+    }
+    assert_eq!(bench.json("to_csv([#{ a: 1 }, #{ b: 2 }], [\"b\", \"a\"])"), r#""b,a\n,1\n2,\n""#);
+    assert_eq!(bench.json("to_csv([], [\"b\"])"), "\"\"");
+}
