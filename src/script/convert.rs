@@ -268,7 +268,7 @@ pub fn output(value: &Dynamic, columns: Option<&[String]>, session: &Session) ->
         if object.as_text {
             return Ok(Output::Scalar(cell(value, Unit::Plain, false, session)?));
         }
-        let shown = object.fields.iter().filter(|field| field.shown < Shown::OnDemand);
+        let shown = object.fields.iter().filter(|field| field.shown < Shown::Data);
         let fields = shown
             .map(|field| Ok((field.name.to_owned(), cell(&field.get(value, session)?, field.unit, false, session)?)));
         return Ok(Output::Record { type_name: Some(object.name), fields: fields.collect::<Result<_>>()? });

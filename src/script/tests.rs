@@ -316,3 +316,20 @@ fn a_column_that_no_row_has_is_named() {
     assert_eq!(bench.json("to_csv([#{ a: 1 }, #{ b: 2 }], [\"b\", \"a\"])"), r#""b,a\n,1\n2,\n""#);
     assert_eq!(bench.json("to_csv([], [\"b\"])"), "\"\"");
 }
+
+#[test]
+fn a_batch_is_whole_as_json_and_as_a_map() {
+    let mut bench = bench("all");
+    let batch = "let r = parallel([1, 2, 0], #{ keep_going: true }, |x| if x == 0 { throw \"zero\" } else { #{ ten: x * 10 } });";
+    let json = bench.json(&format!("{batch} r"));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["results"], serde_json::json!([{ "ten": 10 }, { "ten": 20 }, null]));
+    assert_eq!(json["failed"][0]["error"]["message"], "zero");
+    assert_eq!(json["failed"][0]["error"]["kind"], "usage");
+    assert_eq!(bench.json(&format!("{batch} from_json(r.to_json()).results[1].ten")), "20");
+    assert_eq!(bench.json(&format!("{batch} r.to_map().results.len()")), "3");
+    // People see how many there were.
+    let evaluated = bench.interpreter.run(&format!("{batch} r"), None, CancellationToken::new()).unwrap();
+    let Output::Record { fields, .. } = bench.interpreter.show(&evaluated).unwrap() else { panic!("no record") };
+    assert!(fields.iter().all(|(name, _)| name != "results"), "{fields:?}");
+}

@@ -41,13 +41,16 @@ impl Object for ReportObject {
         const FIELDS: &[F] = &[
             F::column("total", "int", "How many items there were.", |r, _| Ok(length(r.results.len()))),
             F::column("done", "int", "How many succeeded.", |r, _| Ok(length(r.results.len() - r.failed.len()))),
-            F::column("failed", "array", "The items that failed: maps with `index`, `item` and `error`.", |r, _| {
-                Ok(r.failed.clone().into())
-            }),
-            F::on_demand(
+            F::column(
+                "failed",
+                "array",
+                "The items that failed: maps with `index`, `item` and `error`.",
+                |r, _| Ok(r.failed.clone().into()),
+            ),
+            F::data(
                 "results",
                 "array",
-                "What the closure returned for each item, in the order of the items; `()` for those that failed.",
+                "What the closure returned for each item, in the order of the items; `()` for those that failed. In JSON it is `null` for those.",
                 |r, _| Ok(r.results.clone().into()),
             ),
             F::field("seconds", "float", "How long it took.", |r, _| Ok(r.seconds.into())).unit(Unit::Seconds),
