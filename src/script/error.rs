@@ -1,6 +1,6 @@
 //! What goes wrong in a script, on its way from an operation through Rhai to the user.
 
-use rhai::{Dynamic, EvalAltResult, ImmutableString, Position};
+use rhai::{Dynamic, EvalAltResult, ImmutableString, ParseErrorType, Position};
 
 use crate::kind::{Failure, Kind, nearest};
 use crate::ops;
@@ -305,7 +305,16 @@ fn own(error: &EvalAltResult, catalog: Option<&Catalog>) -> Thrown {
             kind = Kind::NotFound;
             message = format!("no module '{name}' below the script's folder or in std/");
         }
-        EvalAltResult::ErrorParsing(problem, _) => message = problem.to_string(),
+        EvalAltResult::ErrorParsing(problem, _) => {
+            message = problem.to_string();
+            hint = match problem {
+                ParseErrorType::Reserved(word) => Some(words::reserved(word)),
+                ParseErrorType::VariableExpected => {
+                    Some("a word of the language, as private, fn or in, is no name".into())
+                }
+                _ => None,
+            };
+        }
         _ => {}
     }
     Thrown { kind, message, hint, operation: None, subject: None, retryable: false, disconnected: false }

@@ -333,3 +333,29 @@ fn a_batch_is_whole_as_json_and_as_a_map() {
     let Output::Record { fields, .. } = bench.interpreter.show(&evaluated).unwrap() else { panic!("no record") };
     assert!(fields.iter().all(|(name, _)| name != "results"), "{fields:?}");
 }
+
+#[test]
+fn a_word_that_is_reserved_is_told_as_such() {
+    let mut bench = bench("all");
+    for (text, word, here) in [
+        ("let match = 1", "match", "; to choose there is switch"),
+        ("let shared = 1", "shared", ""),
+        ("fn go() { 1 }", "go", "; parallel(LIST, |x| …) does several things at once"),
+        ("[1].map(|thread| 1)", "thread", "; parallel(LIST, |x| …) does several things at once"),
+        ("#{ default: 1 }", "default", ""),
+        ("let m = #{}; m.case", "case", ""),
+        ("for new in [1] { }", "new", ""),
+        ("let x = null", "null", "; nothing is written ()"),
+    ] {
+        let report = bench.fails(text);
+        assert!(report.parse && report.error.message.contains(word), "{text}: {}", report.error.message);
+        let hint = format!(
+            "{word} is a word that Rhai keeps for itself: take another name, {word}_, and [\"{word}\"] for a key of a map{here}"
+        );
+        assert_eq!(report.error.hint, Some(hint), "{text}");
+        let checked = bench.interpreter.check(text, None).map(|_| ()).unwrap_err();
+        assert_eq!(checked.error, report.error, "{text}");
+    }
+    let report = bench.fails("let private = 1");
+    assert_eq!(report.error.hint.as_deref(), Some("a word of the language, as private, fn or in, is no name"));
+}
