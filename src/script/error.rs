@@ -1,6 +1,6 @@
 //! What goes wrong in a script, on its way from an operation through Rhai to the user.
 
-use rhai::{Dynamic, EvalAltResult, ImmutableString, ParseErrorType, Position};
+use rhai::{Dynamic, EvalAltResult, ImmutableString, Map, ParseErrorType, Position};
 
 use crate::kind::{Failure, Kind, nearest};
 use crate::ops;
@@ -182,11 +182,38 @@ impl Error {
 fn thrown(error: &EvalAltResult) -> Option<Thrown> {
     match error {
         EvalAltResult::ErrorRuntime(value, _) | EvalAltResult::ErrorTerminated(value, _) => {
-            value.read_lock::<Thrown>().map(|value| value.clone())
+            value.read_lock::<Thrown>().map(|value| value.clone()).or_else(|| told(value))
         }
         EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => thrown(inner),
         _ => None,
     }
+}
+
+/// Returns the map that a script threw.
+pub(crate) fn thrown_map(error: &EvalAltResult) -> Option<Map> {
+    match error {
+        EvalAltResult::ErrorRuntime(value, _) => value.read_lock::<Map>().map(|map| map.clone()),
+        EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => {
+            thrown_map(inner)
+        }
+        _ => None,
+    }
+}
+
+/// Reads a map that a script threw as what its keys say; none without a message. Denials and ends are not the script's to tell.
+fn told(value: &Dynamic) -> Option<Thrown> {
+    let map = value.read_lock::<Map>()?;
+    let text = |key: &str| map.get(key)?.read_lock::<ImmutableString>().map(|text| text.to_string());
+    let kind = text("kind").and_then(|name| Kind::named(&name));
+    Some(Thrown {
+        kind: kind.filter(|kind| !matches!(kind, Kind::Denied | Kind::Cancelled)).unwrap_or(Kind::Usage),
+        message: text("message")?,
+        hint: text("hint"),
+        operation: text("operation"),
+        subject: text("subject"),
+        retryable: map.get("retryable").and_then(|flag| flag.as_bool().ok()).unwrap_or_default(),
+        disconnected: false,
+    })
 }
 
 /// A failed evaluation, as the user is told of it.

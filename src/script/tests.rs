@@ -359,3 +359,33 @@ fn a_word_that_is_reserved_is_told_as_such() {
     let report = bench.fails("let private = 1");
     assert_eq!(report.error.hint.as_deref(), Some("a word of the language, as private, fn or in, is no name"));
 }
+
+#[test]
+fn a_map_that_is_thrown_says_what_it_says() {
+    let mut bench = bench("all");
+    let batch = |thrown: &str| {
+        format!("let r = parallel([1], #{{ keep_going: true }}, |x| throw {thrown}); let e = r.failed[0].error;")
+    };
+    let quota = batch("#{ kind: \"quota\", message: \"too much\", left: 3 }");
+    assert_eq!(
+        bench.json(&format!("{quota} [e.kind, e.message, e.left, e.hint, e.retryable]")),
+        r#"["quota","too much",3,null,false]"#
+    );
+    let json = bench.json(&format!("{quota} r"));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let error = &json["failed"][0]["error"];
+    assert_eq!((&error["kind"], &error["message"], &error["left"]), (&"quota".into(), &"too much".into(), &3.into()));
+    let bare = batch("#{ code: 7 }");
+    assert_eq!(bench.json(&format!("{bare} [e.kind, e.code, e.message]")), r##"["usage",7,"thrown: #{\"code\": 7}"]"##);
+    // What nobody catches is told as any failure is.
+    let report = bench.fails("throw #{ kind: \"not_found\", message: \"gone\", hint: \"look there\" }");
+    let told = (report.error.kind, report.error.message.as_str(), report.error.hint.as_deref());
+    assert_eq!(told, (Kind::NotFound, "gone", Some("look there")));
+    let report = bench.fails("parallel([1], |x| throw #{ kind: \"quota\", message: \"too much\" })");
+    assert_eq!((report.error.kind, report.error.message.as_str()), (Kind::Usage, "too much"));
+    // A denial is ctrsh's to give.
+    assert_eq!(bench.json(&format!("{} e.kind", batch("#{ kind: \"denied\", message: \"no\" }"))), "\"denied\"");
+    // What says that it may pass is tried again.
+    let again = "let n = 0; retry(#{ delay: \"1ms\" }, || { n += 1; if n < 3 { throw #{ message: \"not yet\", retryable: true } } n })";
+    assert_eq!(bench.json(again), "3");
+}

@@ -12,7 +12,8 @@ use crate::kind::{Failure, Kind};
 use crate::ops::{self, Context};
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, On, Opt, Param, Spec};
-use crate::script::error::{Error, Result, Thrown};
+use crate::script::convert;
+use crate::script::error::{Error, Result, Thrown, thrown_map};
 use crate::script::held;
 use crate::script::object::{Field, Object, Unit};
 use crate::script::options::Options;
@@ -44,7 +45,7 @@ impl Object for ReportObject {
             F::column(
                 "failed",
                 "array",
-                "The items that failed: maps with `index`, `item` and `error`.",
+                "The items that failed: maps with `index`, `item` and `error`, which is an `Error`, or the map that the closure threw, with the keys of an `Error` that it lacks.",
                 |r, _| Ok(r.failed.clone().into()),
             ),
             F::data(
@@ -190,11 +191,10 @@ fn parallel(call: &Call<'_>, list: Array, first: Dynamic, second: Option<Dynamic
             Some(Err(error)) if !keep_going || is_final(&error) => return Err(error),
             Some(Err(error)) => {
                 report.results.push(Dynamic::UNIT);
-                let thrown = Thrown::new(&error);
                 let entry = [
                     ("index".into(), length(index)),
                     ("item".into(), item.flatten_clone()),
-                    ("error".into(), Dynamic::from(thrown)),
+                    ("error".into(), told(call, &error)?),
                 ];
                 report.failed.push(Dynamic::from(Map::from(entry)));
             }
@@ -206,6 +206,16 @@ fn parallel(call: &Call<'_>, list: Array, first: Dynamic, second: Option<Dynamic
     }
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Returns what the report has of a failure.
+fn told(call: &Call<'_>, error: &Error) -> Result<Dynamic> {
+    let thrown = Dynamic::from(Thrown::new(error));
+    let Error::Script(inner) = error else { return Ok(thrown) };
+    let Some(own) = thrown_map(inner) else { return Ok(thrown) };
+    let mut map = convert::to_map(&thrown, call.session())?.unwrap_or_default();
+    map.extend(own);
+    Ok(map.into())
 }
 
 /// Runs an item, and cancels it when it takes too long.
