@@ -118,6 +118,12 @@ fn mistakes(env: &Env) {
             mistake("images().frist()", 1, &["frist"]),
             mistake("kill(\"box\", \"SIGNOPE\")", 1, &["SIGNOPE"]),
             mistake("sleep(\"5 parsecs\")", 1, &["5 parsecs"]),
+            mistake(
+                "to_csv(images(), [\"nmae\"])",
+                1,
+                &["to_csv: unknown column 'nmae'", "hint: did you mean 'name'? the columns are name, "],
+            ),
+            mistake("let default = 1", 2, &["default", "hint: default is a word that Rhai keeps for itself"]),
             mistake("let x = ", 2, &["error:", "1 |"]),
             mistake("loop {}", 1, &["operations", "--max-operations"]),
             mistake("let s = \"x\"; loop { s += s }", 1, &["too big", "16 MiB"]),

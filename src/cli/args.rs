@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::kind::Kind;
 use crate::shell::status;
@@ -213,7 +213,7 @@ pub struct Sandbox {
 /// # Errors
 /// The status to end with, when help or the version was asked for or the command line is wrong; both were printed.
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
-    Cli::try_parse_from(arguments).map_err(|error| {
+    read(arguments.into_iter().collect()).map_err(|error| {
         match (error.print(), error.use_stderr()) {
             // Nothing can be told to a user whose terminal is gone.
             (_, true) => ExitCode::from(status::USAGE),
@@ -225,10 +225,24 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli
     })
 }
 
+/// What follows the script is the script's, whatever it looks like; what stands where the script should is one only after `--`.
+fn read(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let cli = Cli::try_parse_from(&arguments)?;
+    let script = match &cli.command {
+        Some(Command::Sandbox(Sandbox { eval: None, script, .. })) => script.first(),
+        None if cli.eval.is_none() => cli.script.first(),
+        _ => None,
+    };
+    if script.is_some_and(|name| name.len() > 1 && name.as_encoded_bytes().starts_with(b"-")) {
+        let strictly = |command: clap::Command| command.mut_arg("script", |script| script.allow_hyphen_values(false));
+        strictly(Cli::command()).mut_subcommand("sandbox", strictly).try_get_matches_from(&arguments)?;
+    }
+    Ok(cli)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn cli(arguments: &[&str]) -> Cli {
         Cli::try_parse_from([&["ctrsh"], arguments].concat()).unwrap()
@@ -245,6 +259,37 @@ mod tests {
         assert_eq!(cli.global.namespace.as_deref(), Some("k8s.io"));
         assert!(!cli.global.json && cli.eval.is_none() && cli.command.is_none());
         assert_eq!(cli.script, ["x.rhai", "--json", "-e", "check"]);
+    }
+
+    #[test]
+    fn a_flag_that_there_is_not_is_no_script() {
+        let read = |arguments: &[&str]| {
+            let arguments = [&["ctrsh"], arguments].concat();
+            read(arguments.into_iter().map(OsString::from).collect()).map_err(|error| error.to_string())
+        };
+        for (line, flag, near) in [
+            (&["--nmespace", "x", "a.rhai"][..], "--nmespace", "'--namespace'"),
+            (&["--json", "--unknown-flag"], "--unknown-flag", "'-- --unknown-flag'"),
+            (&["-z"], "-z", "'-- -z'"),
+            (&["sandbox", "--no-regisry", "a.rhai"], "--no-regisry", "'--no-registry'"),
+            (&["--nmespace", "x", "-e", "1"], "--nmespace", "'--namespace'"),
+        ] {
+            let told = read(line).map(|cli| format!("{cli:?}")).unwrap_err();
+            assert!(told.contains(&format!("unexpected argument '{flag}' found")) && told.contains(near), "{told}");
+            assert!(told.contains("Usage: ctrsh"), "{told}");
+        }
+        for (line, script) in [
+            (&["--", "--odd-name.rhai"][..], &["--odd-name.rhai"][..]),
+            (&["--json", "--", "-z", "-y"], &["-z", "-y"]),
+            (&["-", "--name"], &["-", "--name"]),
+            (&["-e", "args()", "--name", "x"], &["--name", "x"]),
+            (&["a.rhai", "--", "--name"], &["a.rhai", "--", "--name"]),
+        ] {
+            assert_eq!(read(line).unwrap().script, script, "{line:?}");
+        }
+        let cli = read(&["sandbox", "--", "--odd-name.rhai"]).unwrap();
+        let Some(Command::Sandbox(Sandbox { script, .. })) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(script, ["--odd-name.rhai"]);
     }
 
     #[test]

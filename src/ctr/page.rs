@@ -81,7 +81,7 @@ Some things are as ctrsh has them, not as ctr has them. A short name is a full o
 `docker.io/library/busybox:latest`. Of several names each is done whichever fails, where ctr goes on too; the status is
 then as with ctr, which takes an image, a blob or a namespace that is not there for removed. A list that is not
 asked for with `--quiet` is a table, or JSON with `--json`. What ctr says nothing of is silent here too, and what it prints as JSON
-for programs (`containers info`, `snapshots info`, `info`, `oci spec`) has its keys. Lists, and what a command gives, go to standard output; the line in
+for programs (`containers info`, `snapshots info`, `info`, `tasks metrics`, `oci spec`) has its keys. Lists, and what a command gives, go to standard output; the line in
 the script language and all remarks to standard error. A password in `--user` is not part of the line that is shown.
 
 The tests: `parity::…` does the same with ctr and with ctrsh and compares what the daemon has then; `ctr::forms` translates the

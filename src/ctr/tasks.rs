@@ -120,7 +120,10 @@ fn checkpoint(p: &Parsed) -> Result<Vec<Step>> {
 
 fn metrics(p: &Parsed) -> Result<Vec<Step>> {
     let metrics = format!("metrics({})", p.text(0));
-    script(if p.value("format") == Some("json") { format!("print(to_json({metrics}))") } else { metrics })
+    match p.value("format") {
+        Some("json") => script(format!("print(to_json({metrics}.record, #{{ indent: 2 }}))")),
+        _ => script(format!("{metrics}.listed")),
+    }
 }
 
 /// The commands.

@@ -95,7 +95,8 @@ fn lines_are_what_a_user_would_write() {
         "t start web",
         "if container(\"web\").spec.process.terminal == true { start(\"web\", #{ tty: true }) } else { start(\"web\", #{ stdio: \"inherit\" }) }",
     );
-    is("t metrics --format json web", "print(to_json(metrics(\"web\")))");
+    is("t metrics --format json web", "print(to_json(metrics(\"web\").record, #{ indent: 2 }))");
+    is("t metrics web", "metrics(\"web\").listed");
     is("ns create shop team=core", "namespaces::create(\"shop\", #{ team: \"core\" })");
     is("leases rm a b", "for l in [\"a\", \"b\"] { leases::delete(l); print(l) }");
     is("ns label shop team=", "namespace(\"shop\").label(#{ team: \"\" })");

@@ -141,6 +141,9 @@ fn json(value: &Dynamic, session: &Session, depth: usize) -> Result<Value> {
         return Ok(number.into());
     }
     if let Ok(number) = value.as_float() {
+        if let Some(number) = large(number) {
+            return Ok(number.into());
+        }
         return Ok(Number::from_f64(number).map_or(Value::Null, Value::Number));
     }
     if let Some(text) = value.read_lock::<ImmutableString>() {
@@ -175,6 +178,12 @@ fn json(value: &Dynamic, session: &Session, depth: usize) -> Result<Value> {
         return Ok(Value::String(base64::engine::general_purpose::STANDARD.encode(&*blob)));
     }
     Ok(Value::String(value.to_string()))
+}
+
+/// Returns an integer that is too large for one of the language. The largest of all, which the kernel writes for no limit, is exact.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "only what is between is taken")]
+fn large(number: f64) -> Option<u64> {
+    (9_223_372_036_854_775_808.0..=18_446_744_073_709_551_616.0).contains(&number).then_some(number as u64)
 }
 
 /// Writes a value in one line as `print` does it, objects and times in lists and maps too.
@@ -259,12 +268,29 @@ pub fn output(value: &Dynamic, columns: Option<&[String]>, session: &Session) ->
         if object.as_text {
             return Ok(Output::Scalar(cell(value, Unit::Plain, false, session)?));
         }
-        let shown = object.fields.iter().filter(|field| field.shown < Shown::OnDemand);
+        let shown = object.fields.iter().filter(|field| field.shown < Shown::Data);
         let fields = shown
             .map(|field| Ok((field.name.to_owned(), cell(&field.get(value, session)?, field.unit, false, session)?)));
         return Ok(Output::Record { type_name: Some(object.name), fields: fields.collect::<Result<_>>()? });
     }
     Ok(Output::Scalar(cell(value, Unit::Plain, false, session)?))
+}
+
+/// Returns the names of the columns that can be asked for of a list of objects or maps: those that any of them has.
+pub fn columns(list: &Dynamic, session: &Session) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let Some(array) = list.read_lock::<Array>() else { return names };
+    for item in array.iter() {
+        let object = session.catalog().and_then(|catalog| catalog.object_of(item));
+        let own = object.into_iter().flat_map(|object| object.fields.iter().map(|field| field.name.to_owned()));
+        let map = item.read_lock::<Map>().map(|map| map.keys().map(ToString::to_string).collect::<Vec<_>>());
+        for name in own.chain(map.unwrap_or_default()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
 }
 
 fn list(array: &Array, columns: Option<&[String]>, session: &Session) -> Result<Output> {

@@ -1,8 +1,8 @@
 //! What goes wrong in a script, on its way from an operation through Rhai to the user.
 
-use rhai::{Dynamic, EvalAltResult, ImmutableString, Position};
+use rhai::{Dynamic, EvalAltResult, ImmutableString, Map, ParseErrorType, Position};
 
-use crate::kind::{Failure, Kind};
+use crate::kind::{Failure, Kind, nearest};
 use crate::ops;
 use crate::script::catalog::Catalog;
 use crate::script::engine;
@@ -40,6 +40,16 @@ pub enum Error {
         /// All known keys.
         known: Vec<&'static str>,
     },
+    /// A column was asked for that no row has.
+    #[error("{function}: unknown column '{column}'")]
+    UnknownColumn {
+        /// The function.
+        function: &'static str,
+        /// The column.
+        column: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
     /// A class of access was not granted.
     #[error("{function} needs '{access}' access, which was not granted")]
     Denied {
@@ -63,7 +73,9 @@ impl Failure for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Operation(error) => error.kind(),
-            Self::Argument { .. } | Self::UnknownOption { .. } | Self::Endless => Kind::Usage,
+            Self::Argument { .. } | Self::UnknownOption { .. } | Self::UnknownColumn { .. } | Self::Endless => {
+                Kind::Usage
+            }
             Self::Denied { .. } => Kind::Denied,
             Self::Exit => Kind::Cancelled,
             Self::Script(error) => thrown(error).map_or(Kind::Usage, |value| value.kind),
@@ -76,6 +88,11 @@ impl Failure for Error {
             Self::UnknownOption { nearest: Some(key), .. } => Some(format!("did you mean '{key}'?")),
             Self::UnknownOption { known, .. } if known.is_empty() => Some("it takes no options".into()),
             Self::UnknownOption { known, .. } => Some(format!("the options are {}", known.join(", "))),
+            Self::UnknownColumn { column, known, .. } => {
+                let near = nearest(column, known.iter().map(String::as_str));
+                let near = near.map_or_else(String::new, |near| format!("did you mean '{near}'? "));
+                Some(format!("{near}the columns are {}", known.join(", ")))
+            }
             Self::Denied { access, .. } => Some(format!("run the script with --allow …,{access}")),
             Self::Endless => Some("an endless loop? raise the limit with --max-operations if it is not".into()),
             Self::Argument { .. } | Self::Exit => None,
@@ -165,11 +182,38 @@ impl Error {
 fn thrown(error: &EvalAltResult) -> Option<Thrown> {
     match error {
         EvalAltResult::ErrorRuntime(value, _) | EvalAltResult::ErrorTerminated(value, _) => {
-            value.read_lock::<Thrown>().map(|value| value.clone())
+            value.read_lock::<Thrown>().map(|value| value.clone()).or_else(|| told(value))
         }
         EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => thrown(inner),
         _ => None,
     }
+}
+
+/// Returns the map that a script threw.
+pub(crate) fn thrown_map(error: &EvalAltResult) -> Option<Map> {
+    match error {
+        EvalAltResult::ErrorRuntime(value, _) => value.read_lock::<Map>().map(|map| map.clone()),
+        EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => {
+            thrown_map(inner)
+        }
+        _ => None,
+    }
+}
+
+/// Reads a map that a script threw as what its keys say; none without a message. Denials and ends are not the script's to tell.
+fn told(value: &Dynamic) -> Option<Thrown> {
+    let map = value.read_lock::<Map>()?;
+    let text = |key: &str| map.get(key)?.read_lock::<ImmutableString>().map(|text| text.to_string());
+    let kind = text("kind").and_then(|name| Kind::named(&name));
+    Some(Thrown {
+        kind: kind.filter(|kind| !matches!(kind, Kind::Denied | Kind::Cancelled)).unwrap_or(Kind::Usage),
+        message: text("message")?,
+        hint: text("hint"),
+        operation: text("operation"),
+        subject: text("subject"),
+        retryable: map.get("retryable").and_then(|flag| flag.as_bool().ok()).unwrap_or_default(),
+        disconnected: false,
+    })
 }
 
 /// A failed evaluation, as the user is told of it.
@@ -288,7 +332,16 @@ fn own(error: &EvalAltResult, catalog: Option<&Catalog>) -> Thrown {
             kind = Kind::NotFound;
             message = format!("no module '{name}' below the script's folder or in std/");
         }
-        EvalAltResult::ErrorParsing(problem, _) => message = problem.to_string(),
+        EvalAltResult::ErrorParsing(problem, _) => {
+            message = problem.to_string();
+            hint = match problem {
+                ParseErrorType::Reserved(word) => Some(words::reserved(word)),
+                ParseErrorType::VariableExpected => {
+                    Some("a word of the language, as private, fn or in, is no name".into())
+                }
+                _ => None,
+            };
+        }
         _ => {}
     }
     Thrown { kind, message, hint, operation: None, subject: None, retryable: false, disconnected: false }

@@ -75,6 +75,8 @@ pub enum Shown {
     Column,
     /// When the object is shown alone, and in JSON.
     Field,
+    /// In JSON and in maps.
+    Data,
     /// Only when it is asked for.
     OnDemand,
 }
@@ -102,6 +104,16 @@ impl<T> Field<T> {
         get: fn(&T, &Session) -> Result<Dynamic>,
     ) -> Self {
         Self { shown: Shown::Field, ..Self::column(name, ty, doc, get) }
+    }
+
+    /// Makes a property that programs see and people have to ask for.
+    pub const fn data(
+        name: &'static str,
+        ty: &'static str,
+        doc: &'static str,
+        get: fn(&T, &Session) -> Result<Dynamic>,
+    ) -> Self {
+        Self { shown: Shown::Data, ..Self::column(name, ty, doc, get) }
     }
 
     /// Makes a property that is shown only when it is asked for.
@@ -217,7 +229,7 @@ impl ObjectEntry {
     #[must_use]
     pub fn text(&self, value: &Dynamic, session: &Session) -> String {
         (self.text)(value).unwrap_or_else(|| {
-            let shown = self.fields.iter().filter(|field| field.shown < Shown::OnDemand);
+            let shown = self.fields.iter().filter(|field| field.shown < Shown::Data);
             let parts: Vec<String> = shown
                 .filter_map(|field| {
                     Some(format!("{}: {}", field.name, convert::inline(&field.get(value, session).ok()?, session)))

@@ -85,6 +85,7 @@ fn variables_and_functions_stay() {
 fn our_functions_stand_before_the_packages() {
     let mut bench = bench("all");
     assert_eq!(bench.json("to_json(#{a: [1.5, \"x\", ()]})"), r#""{\"a\":[1.5,\"x\",null]}""#);
+    assert_eq!(bench.json("from_json(`[18446744073709551615, 1.0, 1e30]`)"), "[18446744073709551615,1.0,1e+30]");
     let evaluated = bench.interpreter.run("exit(7); 1", None, CancellationToken::new()).unwrap();
     assert_eq!(evaluated.exit, Some(7));
     let started = std::time::Instant::now();
@@ -289,4 +290,102 @@ fn modules_come_from_nowhere_else() {
         let report = bench.fails(&format!("import \"{path}\" as m;"));
         assert_eq!(report.error.kind, Kind::NotFound, "{path}");
     }
+}
+
+#[test]
+fn a_column_that_no_row_has_is_named() {
+    let mut bench = bench("all");
+    for (text, message, hint) in [
+        (
+            "to_csv([#{ name: 1, size: 2 }, #{ name: 3, pid: 4 }], [\"nmae\"])",
+            "to_csv: unknown column 'nmae'",
+            "did you mean 'name'? the columns are name, size, pid",
+        ),
+        ("table([#{ a: 1 }], [\"a\", \"other\"])", "table: unknown column 'other'", "the columns are a"),
+        (
+            "to_csv([node()], [\"adress\"])",
+            "to_csv: unknown column 'adress'",
+            "did you mean 'address'? the columns are address, namespace",
+        ),
+    ] {
+        let report = bench.fails(text);
+        assert_eq!((report.error.kind, report.error.message.as_str()), (Kind::Usage, message), "{text}");
+        let told = report.error.hint.unwrap_or_default();
+        assert!(told.starts_with(hint), "{text}: {told}");
+    }
+    assert_eq!(bench.json("to_csv([#{ a: 1 }, #{ b: 2 }], [\"b\", \"a\"])"), r#""b,a\n,1\n2,\n""#);
+    assert_eq!(bench.json("to_csv([], [\"b\"])"), "\"\"");
+}
+
+#[test]
+fn a_batch_is_whole_as_json_and_as_a_map() {
+    let mut bench = bench("all");
+    let batch = "let r = parallel([1, 2, 0], #{ keep_going: true }, |x| if x == 0 { throw \"zero\" } else { #{ ten: x * 10 } });";
+    let json = bench.json(&format!("{batch} r"));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["results"], serde_json::json!([{ "ten": 10 }, { "ten": 20 }, null]));
+    assert_eq!(json["failed"][0]["error"]["message"], "zero");
+    assert_eq!(json["failed"][0]["error"]["kind"], "usage");
+    assert_eq!(bench.json(&format!("{batch} from_json(r.to_json()).results[1].ten")), "20");
+    assert_eq!(bench.json(&format!("{batch} r.to_map().results.len()")), "3");
+    // People see how many there were.
+    let evaluated = bench.interpreter.run(&format!("{batch} r"), None, CancellationToken::new()).unwrap();
+    let Output::Record { fields, .. } = bench.interpreter.show(&evaluated).unwrap() else { panic!("no record") };
+    assert!(fields.iter().all(|(name, _)| name != "results"), "{fields:?}");
+}
+
+#[test]
+fn a_word_that_is_reserved_is_told_as_such() {
+    let mut bench = bench("all");
+    for (text, word, here) in [
+        ("let match = 1", "match", "; to choose there is switch"),
+        ("let shared = 1", "shared", ""),
+        ("fn go() { 1 }", "go", "; parallel(LIST, |x| …) does several things at once"),
+        ("[1].map(|thread| 1)", "thread", "; parallel(LIST, |x| …) does several things at once"),
+        ("#{ default: 1 }", "default", ""),
+        ("let m = #{}; m.case", "case", ""),
+        ("for new in [1] { }", "new", ""),
+        ("let x = null", "null", "; nothing is written ()"),
+    ] {
+        let report = bench.fails(text);
+        assert!(report.parse && report.error.message.contains(word), "{text}: {}", report.error.message);
+        let hint = format!(
+            "{word} is a word that Rhai keeps for itself: take another name, {word}_, and [\"{word}\"] for a key of a map{here}"
+        );
+        assert_eq!(report.error.hint, Some(hint), "{text}");
+        let checked = bench.interpreter.check(text, None).map(|_| ()).unwrap_err();
+        assert_eq!(checked.error, report.error, "{text}");
+    }
+    let report = bench.fails("let private = 1");
+    assert_eq!(report.error.hint.as_deref(), Some("a word of the language, as private, fn or in, is no name"));
+}
+
+#[test]
+fn a_map_that_is_thrown_says_what_it_says() {
+    let mut bench = bench("all");
+    let batch = |thrown: &str| {
+        format!("let r = parallel([1], #{{ keep_going: true }}, |x| throw {thrown}); let e = r.failed[0].error;")
+    };
+    let quota = batch("#{ kind: \"quota\", message: \"too much\", left: 3 }");
+    assert_eq!(
+        bench.json(&format!("{quota} [e.kind, e.message, e.left, e.hint, e.retryable]")),
+        r#"["quota","too much",3,null,false]"#
+    );
+    let json = bench.json(&format!("{quota} r"));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let error = &json["failed"][0]["error"];
+    assert_eq!((&error["kind"], &error["message"], &error["left"]), (&"quota".into(), &"too much".into(), &3.into()));
+    let bare = batch("#{ code: 7 }");
+    assert_eq!(bench.json(&format!("{bare} [e.kind, e.code, e.message]")), r##"["usage",7,"thrown: #{\"code\": 7}"]"##);
+    // What nobody catches is told as any failure is.
+    let report = bench.fails("throw #{ kind: \"not_found\", message: \"gone\", hint: \"look there\" }");
+    let told = (report.error.kind, report.error.message.as_str(), report.error.hint.as_deref());
+    assert_eq!(told, (Kind::NotFound, "gone", Some("look there")));
+    let report = bench.fails("parallel([1], |x| throw #{ kind: \"quota\", message: \"too much\" })");
+    assert_eq!((report.error.kind, report.error.message.as_str()), (Kind::Usage, "too much"));
+    // A denial is ctrsh's to give.
+    assert_eq!(bench.json(&format!("{} e.kind", batch("#{ kind: \"denied\", message: \"no\" }"))), "\"denied\"");
+    // What says that it may pass is tried again.
+    let again = "let n = 0; retry(#{ delay: \"1ms\" }, || { n += 1; if n < 3 { throw #{ message: \"not yet\", retryable: true } } n })";
+    assert_eq!(bench.json(again), "3");
 }

@@ -29,6 +29,24 @@ pub(super) fn meant(word: &str) -> Option<String> {
     WORDS.iter().find(|(name, _)| *name == word).map(|(_, here)| format!("{word} is here: {here}"))
 }
 
+/// What there is here for words that Rhai reserves and others have.
+const RESERVED: &[(&[&str], &str)] = &[
+    (&["match"], "to choose there is switch"),
+    (&["null", "nil", "void"], "nothing is written ()"),
+    (&["var"], "a variable is made with let"),
+    (&["async", "await", "go", "spawn", "thread"], "parallel(LIST, |x| …) does several things at once"),
+    (&["use", "package", "module"], "a file is imported by import \"PATH\" as NAME"),
+];
+
+/// Says what to do about a reserved word.
+pub(super) fn reserved(word: &str) -> String {
+    let here = RESERVED.iter().find(|(words, _)| words.contains(&word));
+    let here = here.map_or_else(String::new, |(_, here)| format!("; {here}"));
+    format!(
+        "{word} is a word that Rhai keeps for itself: take another name, {word}_, and [\"{word}\"] for a key of a map{here}"
+    )
+}
+
 /// Returns the words.
 #[cfg(test)]
 pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {

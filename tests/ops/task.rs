@@ -114,20 +114,28 @@ fn counted(env: &Env) {
     }
     stage.run(Pause::new(&id)).unwrap();
     // The kernel adds up what its processors counted now and then: until nothing changes any more.
-    let (mine, theirs, kernel) = loop {
+    let (mine, theirs, shown, table, kernel) = loop {
         let before = kernel_memory(pid);
         let mine = env.block_on(metrics(&stage.ctx, &id)).unwrap();
         let theirs = stage.ctr(&["tasks", "metrics", "--format", "json", &id]);
         let theirs: serde_json::Value = serde_json::from_str(&theirs).unwrap();
+        let shown = stage.value(&format!("metrics({id:?}).record"));
+        let table = stage.ctr(&["tasks", "metrics", &id]);
         let again = env.block_on(metrics(&stage.ctx, &id)).unwrap();
         let kernel = kernel_memory(pid);
-        let still = before == kernel && (mine.memory, mine.cpu, mine.io) == (again.memory, again.cpu, again.io);
+        let still = before == kernel && mine.record == again.record;
         if still {
-            break (mine, theirs, kernel);
+            break (mine, theirs, shown, table, kernel);
         }
         assert!(begun.elapsed() < Duration::from_secs(60), "a frozen container's numbers go on changing");
         std::thread::sleep(Duration::from_millis(300));
     };
+    assert_eq!(mine.record, theirs);
+    assert_eq!(shown, theirs);
+    let row = |(name, value): &(&str, serde_json::Value)| format!("{name} {}", value.to_string().replace(',', " "));
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    let rows: Vec<String> = rows.skip_while(|line| line != "METRIC VALUE").skip(1).filter(|r| !r.is_empty()).collect();
+    assert_eq!(mine.listed.iter().map(row).collect::<Vec<_>>(), rows, "{table}");
     let number = |place: &str| theirs.pointer(place).and_then(serde_json::Value::as_u64).unwrap_or_default();
     let limit = |place: &str| Some(number(place)).filter(|value| *value < 1 << 62);
     let some = |place: &str| Some(number(place)).filter(|value| *value > 0);

@@ -13,6 +13,7 @@ use crate::harness::{Env, Kind, PROMPT, trial};
 pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
         trial("shell::program::exit_statuses", env, exit_statuses),
+        trial("shell::program::a_flag_that_there_is_not", env, a_flag_that_there_is_not),
         trial("shell::program::three_ways_to_have_no_daemon", env, three_ways_to_have_no_daemon),
         trial("shell::program::errors_point_at_the_place", env, errors_point_at_the_place),
         trial("shell::program::errors_as_json", env, errors_as_json),
@@ -42,6 +43,24 @@ fn exit_statuses(env: &Env) {
     eval(env, "fn leave() { exit(7) } leave(); print(\"not reached\")").expect_status(7);
     let piped = Output::with_input(env.ctrsh_command().arg("-").arg("one"), b"#!/usr/bin/env ctrsh\nprint(args()[0])");
     assert_eq!(piped.expect_status(0).stdout, "one\n");
+}
+
+/// It is neither a script that is missing nor one that is there.
+fn a_flag_that_there_is_not(env: &Env) {
+    let folder = env.new_folder("shell");
+    std::fs::write(folder.join("--odd-name.rhai"), "print(args()[0])").unwrap();
+    let run = |words: &[&str]| Output::of(env.ctrsh_command().current_dir(&folder).args(words));
+    for (words, near) in [
+        (&["--nmespace", "x", "script.rhai"][..], "'--namespace'"),
+        (&["--dry-rum", "script.rhai"], "'--dry-run'"),
+        (&["--odd-name.rhai"], "'-- --odd-name.rhai'"),
+    ] {
+        let output = run(words).expect_status(2);
+        let unknown = format!("error: unexpected argument '{}' found", words[0]);
+        assert!(output.stderr.starts_with(&unknown) && output.stderr.contains(near), "{output}");
+    }
+    assert_eq!(run(&["--", "--odd-name.rhai", "--name"]).expect_status(0).stdout, "--name\n");
+    assert_eq!(run(&["-e", "args()[0]", "--name"]).expect_status(0).stdout, "--name\n");
 }
 
 fn three_ways_to_have_no_daemon(env: &Env) {

@@ -1,11 +1,17 @@
-//! The payload for cgroup v1 (containerd/cgroups `cgroup1/stats/metrics.proto`), the parts that are used.
+//! The payload for cgroup v1 (containerd/cgroups `cgroup1/stats/metrics.proto`).
 
 use std::time::Duration;
 
+use serde::Serialize;
+use serde_json::Value;
+
+use super::shared::{NetworkStat, PidsStat, RdmaStat};
 use super::{Cpu, Io, Memory, Pids, limit};
 
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 pub(super) struct Metrics {
+    #[prost(message, repeated, tag = "1")]
+    hugetlb: Vec<HugetlbStat>,
     #[prost(message, optional, tag = "2")]
     pids: Option<PidsStat>,
     #[prost(message, optional, tag = "3")]
@@ -14,19 +20,29 @@ pub(super) struct Metrics {
     memory: Option<MemoryStat>,
     #[prost(message, optional, tag = "5")]
     blkio: Option<BlkioStat>,
+    #[prost(message, optional, tag = "6")]
+    rdma: Option<RdmaStat>,
+    #[prost(message, repeated, tag = "7")]
+    network: Vec<NetworkStat>,
+    #[prost(message, optional, tag = "8")]
+    cgroup_stats: Option<CgroupStats>,
     #[prost(message, optional, tag = "9")]
     memory_oom_control: Option<MemoryOomControl>,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct PidsStat {
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
+struct HugetlbStat {
     #[prost(uint64, tag = "1")]
-    current: u64,
+    usage: u64,
     #[prost(uint64, tag = "2")]
-    limit: u64,
+    max: u64,
+    #[prost(uint64, tag = "3")]
+    failcnt: u64,
+    #[prost(string, tag = "4")]
+    pagesize: String,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 struct CpuStat {
     #[prost(message, optional, tag = "1")]
     usage: Option<CpuUsage>,
@@ -35,7 +51,7 @@ struct CpuStat {
 }
 
 /// In nanoseconds.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 struct CpuUsage {
     #[prost(uint64, tag = "1")]
     total: u64,
@@ -43,9 +59,11 @@ struct CpuUsage {
     kernel: u64,
     #[prost(uint64, tag = "3")]
     user: u64,
+    #[prost(uint64, repeated, tag = "4")]
+    per_cpu: Vec<u64>,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 struct Throttle {
     #[prost(uint64, tag = "1")]
     periods: u64,
@@ -55,18 +73,72 @@ struct Throttle {
     throttled_time: u64,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 struct MemoryStat {
+    #[prost(uint64, tag = "1")]
+    cache: u64,
+    #[prost(uint64, tag = "2")]
+    rss: u64,
+    #[prost(uint64, tag = "3")]
+    rss_huge: u64,
+    #[prost(uint64, tag = "4")]
+    mapped_file: u64,
+    #[prost(uint64, tag = "5")]
+    dirty: u64,
+    #[prost(uint64, tag = "6")]
+    writeback: u64,
+    #[prost(uint64, tag = "7")]
+    pg_pg_in: u64,
+    #[prost(uint64, tag = "8")]
+    pg_pg_out: u64,
+    #[prost(uint64, tag = "9")]
+    pg_fault: u64,
+    #[prost(uint64, tag = "10")]
+    pg_maj_fault: u64,
+    #[prost(uint64, tag = "11")]
+    inactive_anon: u64,
+    #[prost(uint64, tag = "12")]
+    active_anon: u64,
+    #[prost(uint64, tag = "13")]
+    inactive_file: u64,
+    #[prost(uint64, tag = "14")]
+    active_file: u64,
+    #[prost(uint64, tag = "15")]
+    unevictable: u64,
+    #[prost(uint64, tag = "16")]
+    hierarchical_memory_limit: u64,
+    #[prost(uint64, tag = "17")]
+    hierarchical_swap_limit: u64,
     #[prost(uint64, tag = "18")]
     total_cache: u64,
     #[prost(uint64, tag = "19")]
     total_rss: u64,
+    #[prost(uint64, tag = "20")]
+    total_rss_huge: u64,
+    #[prost(uint64, tag = "21")]
+    total_mapped_file: u64,
+    #[prost(uint64, tag = "22")]
+    total_dirty: u64,
+    #[prost(uint64, tag = "23")]
+    total_writeback: u64,
+    #[prost(uint64, tag = "24")]
+    total_pg_pg_in: u64,
+    #[prost(uint64, tag = "25")]
+    total_pg_pg_out: u64,
     #[prost(uint64, tag = "26")]
     total_pg_fault: u64,
     #[prost(uint64, tag = "27")]
     total_pg_maj_fault: u64,
+    #[prost(uint64, tag = "28")]
+    total_inactive_anon: u64,
+    #[prost(uint64, tag = "29")]
+    total_active_anon: u64,
     #[prost(uint64, tag = "30")]
     total_inactive_file: u64,
+    #[prost(uint64, tag = "31")]
+    total_active_file: u64,
+    #[prost(uint64, tag = "32")]
+    total_unevictable: u64,
     #[prost(message, optional, tag = "33")]
     usage: Option<MemoryEntry>,
     /// Memory and swap together.
@@ -74,9 +146,11 @@ struct MemoryStat {
     swap: Option<MemoryEntry>,
     #[prost(message, optional, tag = "35")]
     kernel: Option<MemoryEntry>,
+    #[prost(message, optional, tag = "36")]
+    kernel_tcp: Option<MemoryEntry>,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 struct MemoryEntry {
     #[prost(uint64, tag = "1")]
     limit: u64,
@@ -84,31 +158,87 @@ struct MemoryEntry {
     usage: u64,
     #[prost(uint64, tag = "3")]
     max: u64,
+    #[prost(uint64, tag = "4")]
+    failcnt: u64,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 struct MemoryOomControl {
+    #[prost(uint64, tag = "1")]
+    oom_kill_disable: u64,
+    #[prost(uint64, tag = "2")]
+    under_oom: u64,
     #[prost(uint64, tag = "3")]
     oom_kill: u64,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 struct BlkioStat {
     #[prost(message, repeated, tag = "1")]
     io_service_bytes_recursive: Vec<BlkioEntry>,
     #[prost(message, repeated, tag = "2")]
     io_serviced_recursive: Vec<BlkioEntry>,
+    #[prost(message, repeated, tag = "3")]
+    io_queued_recursive: Vec<BlkioEntry>,
+    #[prost(message, repeated, tag = "4")]
+    io_service_time_recursive: Vec<BlkioEntry>,
+    #[prost(message, repeated, tag = "5")]
+    io_wait_time_recursive: Vec<BlkioEntry>,
+    #[prost(message, repeated, tag = "6")]
+    io_merged_recursive: Vec<BlkioEntry>,
+    #[prost(message, repeated, tag = "7")]
+    io_time_recursive: Vec<BlkioEntry>,
+    #[prost(message, repeated, tag = "8")]
+    sectors_recursive: Vec<BlkioEntry>,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 struct BlkioEntry {
     #[prost(string, tag = "1")]
     op: String,
+    #[prost(string, tag = "2")]
+    device: String,
+    #[prost(uint64, tag = "3")]
+    major: u64,
+    #[prost(uint64, tag = "4")]
+    minor: u64,
     #[prost(uint64, tag = "5")]
     value: u64,
 }
 
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
+struct CgroupStats {
+    #[prost(uint64, tag = "1")]
+    nr_sleeping: u64,
+    #[prost(uint64, tag = "2")]
+    nr_running: u64,
+    #[prost(uint64, tag = "3")]
+    nr_stopped: u64,
+    #[prost(uint64, tag = "4")]
+    nr_uninterruptible: u64,
+    #[prost(uint64, tag = "5")]
+    nr_io_wait: u64,
+}
+
 impl Metrics {
+    /// Returns what ctr lists, by its names.
+    pub(super) fn listed(&self) -> Vec<(&'static str, Value)> {
+        let mut rows = Vec::new();
+        if let Some(memory) = &self.memory {
+            let usage = memory.usage.clone().unwrap_or_default();
+            rows.push(("memory.usage_in_bytes", usage.usage.into()));
+            rows.push(("memory.limit_in_bytes", usage.limit.into()));
+            rows.push(("memory.stat.cache", memory.total_cache.into()));
+        }
+        if let Some(cpu) = &self.cpu {
+            let usage = cpu.usage.clone().unwrap_or_default();
+            rows.push(("cpuacct.usage", usage.total.into()));
+            rows.push(("cpuacct.usage_percpu", usage.per_cpu.into()));
+        }
+        rows.extend(self.pids.iter().flat_map(PidsStat::listed));
+        rows
+    }
+
     pub(super) fn parts(self) -> (Memory, Cpu, Pids, Io) {
         let memory = self.memory.unwrap_or_default();
         let usage = memory.usage.unwrap_or_default();
@@ -166,11 +296,17 @@ pub(super) mod tests {
 
     /// What v2 would tell of the same container.
     pub(in super::super) fn sample() -> Metrics {
-        let entry = |op: &str, value| BlkioEntry { op: op.into(), value };
+        let entry = |op: &str, value| BlkioEntry { op: op.into(), value, ..BlkioEntry::default() };
+        let used = |limit, usage, max| Some(MemoryEntry { limit, usage, max, failcnt: 0 });
         Metrics {
             pids: Some(PidsStat { current: 3, limit: 0 }),
             cpu: Some(CpuStat {
-                usage: Some(CpuUsage { total: 1_500_000_000, kernel: 500_000_000, user: 1_000_000_000 }),
+                usage: Some(CpuUsage {
+                    total: 1_500_000_000,
+                    kernel: 500_000_000,
+                    user: 1_000_000_000,
+                    per_cpu: vec![1_500_000_000, 0],
+                }),
                 throttling: Some(Throttle { periods: 10, throttled_periods: 2, throttled_time: 7_000 }),
             }),
             memory: Some(MemoryStat {
@@ -179,15 +315,18 @@ pub(super) mod tests {
                 total_pg_fault: 100,
                 total_pg_maj_fault: 5,
                 total_inactive_file: 10 << 20,
-                usage: Some(MemoryEntry { limit: 256 << 20, usage: 50 << 20, max: 60 << 20 }),
-                swap: Some(MemoryEntry { limit: 9_223_372_036_854_771_712, usage: 51 << 20, max: 0 }),
-                kernel: Some(MemoryEntry { limit: 0, usage: 3 << 20, max: 0 }),
+                usage: used(256 << 20, 50 << 20, 60 << 20),
+                swap: used(9_223_372_036_854_771_712, 51 << 20, 0),
+                kernel: used(0, 3 << 20, 0),
+                ..MemoryStat::default()
             }),
             blkio: Some(BlkioStat {
                 io_service_bytes_recursive: vec![entry("Read", 4097), entry("Write", 8194), entry("Total", 12291)],
                 io_serviced_recursive: vec![entry("Read", 4), entry("Write", 6), entry("Sync", 10)],
+                ..BlkioStat::default()
             }),
-            memory_oom_control: Some(MemoryOomControl { oom_kill: 1 }),
+            memory_oom_control: Some(MemoryOomControl { oom_kill: 1, ..MemoryOomControl::default() }),
+            ..Metrics::default()
         }
     }
 

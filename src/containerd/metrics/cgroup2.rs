@@ -1,10 +1,14 @@
-//! The payload for cgroup v2 (containerd/cgroups `cgroup2/stats/metrics.proto`), the parts that are used.
+//! The payload for cgroup v2 (containerd/cgroups `cgroup2/stats/metrics.proto`).
 
 use std::time::Duration;
 
+use serde::Serialize;
+use serde_json::Value;
+
+use super::shared::{NetworkStat, PidsStat, RdmaStat};
 use super::{Cpu, Io, Memory, Pids, limit};
 
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 pub(super) struct Metrics {
     #[prost(message, optional, tag = "1")]
     pids: Option<PidsStat>,
@@ -12,21 +16,19 @@ pub(super) struct Metrics {
     cpu: Option<CpuStat>,
     #[prost(message, optional, tag = "4")]
     memory: Option<MemoryStat>,
+    #[prost(message, optional, tag = "5")]
+    rdma: Option<RdmaStat>,
     #[prost(message, optional, tag = "6")]
     io: Option<IoStat>,
+    #[prost(message, repeated, tag = "7")]
+    hugetlb: Vec<HugeTlbStat>,
     #[prost(message, optional, tag = "8")]
     memory_events: Option<MemoryEvents>,
+    #[prost(message, repeated, tag = "9")]
+    network: Vec<NetworkStat>,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct PidsStat {
-    #[prost(uint64, tag = "1")]
-    current: u64,
-    #[prost(uint64, tag = "2")]
-    limit: u64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 struct CpuStat {
     #[prost(uint64, tag = "1")]
     usage_usec: u64,
@@ -40,9 +42,15 @@ struct CpuStat {
     nr_throttled: u64,
     #[prost(uint64, tag = "6")]
     throttled_usec: u64,
+    #[prost(message, optional, tag = "7")]
+    psi: Option<PsiStats>,
+    #[prost(uint64, tag = "8")]
+    nr_bursts: u64,
+    #[prost(uint64, tag = "9")]
+    burst_usec: u64,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 struct MemoryStat {
     #[prost(uint64, tag = "1")]
     anon: u64,
@@ -52,12 +60,60 @@ struct MemoryStat {
     kernel_stack: u64,
     #[prost(uint64, tag = "4")]
     slab: u64,
+    #[prost(uint64, tag = "5")]
+    sock: u64,
+    #[prost(uint64, tag = "6")]
+    shmem: u64,
+    #[prost(uint64, tag = "7")]
+    file_mapped: u64,
+    #[prost(uint64, tag = "8")]
+    file_dirty: u64,
+    #[prost(uint64, tag = "9")]
+    file_writeback: u64,
+    #[prost(uint64, tag = "10")]
+    anon_thp: u64,
+    #[prost(uint64, tag = "11")]
+    inactive_anon: u64,
+    #[prost(uint64, tag = "12")]
+    active_anon: u64,
     #[prost(uint64, tag = "13")]
     inactive_file: u64,
+    #[prost(uint64, tag = "14")]
+    active_file: u64,
+    #[prost(uint64, tag = "15")]
+    unevictable: u64,
+    #[prost(uint64, tag = "16")]
+    slab_reclaimable: u64,
+    #[prost(uint64, tag = "17")]
+    slab_unreclaimable: u64,
     #[prost(uint64, tag = "18")]
     pgfault: u64,
     #[prost(uint64, tag = "19")]
     pgmajfault: u64,
+    #[prost(uint64, tag = "20")]
+    workingset_refault: u64,
+    #[prost(uint64, tag = "21")]
+    workingset_activate: u64,
+    #[prost(uint64, tag = "22")]
+    workingset_nodereclaim: u64,
+    #[prost(uint64, tag = "23")]
+    pgrefill: u64,
+    #[prost(uint64, tag = "24")]
+    pgscan: u64,
+    #[prost(uint64, tag = "25")]
+    pgsteal: u64,
+    #[prost(uint64, tag = "26")]
+    pgactivate: u64,
+    #[prost(uint64, tag = "27")]
+    pgdeactivate: u64,
+    #[prost(uint64, tag = "28")]
+    pglazyfree: u64,
+    #[prost(uint64, tag = "29")]
+    pglazyfreed: u64,
+    #[prost(uint64, tag = "30")]
+    thp_fault_alloc: u64,
+    #[prost(uint64, tag = "31")]
+    thp_collapse_alloc: u64,
     #[prost(uint64, tag = "32")]
     usage: u64,
     #[prost(uint64, tag = "33")]
@@ -68,22 +124,50 @@ struct MemoryStat {
     swap_limit: u64,
     #[prost(uint64, tag = "36")]
     max_usage: u64,
+    #[prost(uint64, tag = "37")]
+    swap_max_usage: u64,
+    #[prost(message, optional, tag = "38")]
+    psi: Option<PsiStats>,
+    #[prost(uint64, tag = "39")]
+    workingset_refault_anon: u64,
+    #[prost(uint64, tag = "40")]
+    workingset_refault_file: u64,
+    #[prost(uint64, tag = "41")]
+    workingset_activate_anon: u64,
+    #[prost(uint64, tag = "42")]
+    workingset_activate_file: u64,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 struct MemoryEvents {
+    #[prost(uint64, tag = "1")]
+    low: u64,
+    #[prost(uint64, tag = "2")]
+    high: u64,
+    #[prost(uint64, tag = "3")]
+    max: u64,
+    #[prost(uint64, tag = "4")]
+    oom: u64,
     #[prost(uint64, tag = "5")]
     oom_kill: u64,
+    #[prost(uint64, tag = "6")]
+    oom_group_kill: u64,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 struct IoStat {
     #[prost(message, repeated, tag = "1")]
     usage: Vec<IoEntry>,
+    #[prost(message, optional, tag = "2")]
+    psi: Option<PsiStats>,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
 struct IoEntry {
+    #[prost(uint64, tag = "1")]
+    major: u64,
+    #[prost(uint64, tag = "2")]
+    minor: u64,
     #[prost(uint64, tag = "3")]
     rbytes: u64,
     #[prost(uint64, tag = "4")]
@@ -94,7 +178,60 @@ struct IoEntry {
     wios: u64,
 }
 
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
+struct HugeTlbStat {
+    #[prost(uint64, tag = "1")]
+    current: u64,
+    #[prost(uint64, tag = "2")]
+    max: u64,
+    #[prost(string, tag = "3")]
+    pagesize: String,
+    #[prost(uint64, tag = "4")]
+    failcnt: u64,
+}
+
+/// How long it waited for a resource.
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
+struct PsiStats {
+    #[prost(message, optional, tag = "1")]
+    some: Option<PsiData>,
+    #[prost(message, optional, tag = "2")]
+    full: Option<PsiData>,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize)]
+struct PsiData {
+    #[prost(double, tag = "1")]
+    avg10: f64,
+    #[prost(double, tag = "2")]
+    avg60: f64,
+    #[prost(double, tag = "3")]
+    avg300: f64,
+    #[prost(uint64, tag = "4")]
+    total: u64,
+}
+
 impl Metrics {
+    /// Returns what ctr lists, by its names.
+    pub(super) fn listed(&self) -> Vec<(&'static str, Value)> {
+        let mut rows: Vec<_> = self.pids.iter().flat_map(PidsStat::listed).collect();
+        if let Some(cpu) = &self.cpu {
+            rows.push(("cpu.usage_usec", cpu.usage_usec.into()));
+            rows.push(("cpu.user_usec", cpu.user_usec.into()));
+            rows.push(("cpu.system_usec", cpu.system_usec.into()));
+            rows.push(("cpu.nr_periods", cpu.nr_periods.into()));
+            rows.push(("cpu.nr_throttled", cpu.nr_throttled.into()));
+            rows.push(("cpu.throttled_usec", cpu.throttled_usec.into()));
+        }
+        if let Some(memory) = &self.memory {
+            rows.push(("memory.usage", memory.usage.into()));
+            rows.push(("memory.usage_limit", memory.usage_limit.into()));
+            rows.push(("memory.swap_usage", memory.swap_usage.into()));
+            rows.push(("memory.swap_limit", memory.swap_limit.into()));
+        }
+        rows
+    }
+
     pub(super) fn parts(self) -> (Memory, Cpu, Pids, Io) {
         let memory = self.memory.unwrap_or_default();
         let memory = Memory {
@@ -152,6 +289,7 @@ pub(super) mod tests {
                 nr_periods: 10,
                 nr_throttled: 2,
                 throttled_usec: 7,
+                ..CpuStat::default()
             }),
             memory: Some(MemoryStat {
                 anon: 30 << 20,
@@ -166,14 +304,17 @@ pub(super) mod tests {
                 swap_usage: 1 << 20,
                 swap_limit: u64::MAX,
                 max_usage: 60 << 20,
+                ..MemoryStat::default()
             }),
             io: Some(IoStat {
                 usage: vec![
-                    IoEntry { rbytes: 4096, wbytes: 8192, rios: 1, wios: 2 },
-                    IoEntry { rbytes: 1, wbytes: 2, rios: 3, wios: 4 },
+                    IoEntry { major: 8, minor: 0, rbytes: 4096, wbytes: 8192, rios: 1, wios: 2 },
+                    IoEntry { major: 8, minor: 16, rbytes: 1, wbytes: 2, rios: 3, wios: 4 },
                 ],
+                psi: None,
             }),
-            memory_events: Some(MemoryEvents { oom_kill: 1 }),
+            memory_events: Some(MemoryEvents { oom_kill: 1, ..MemoryEvents::default() }),
+            ..Metrics::default()
         }
     }
 

@@ -2,12 +2,14 @@
 
 mod cgroup1;
 mod cgroup2;
+mod shared;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use containerd_client::types::Metric;
 use prost::Message;
+use serde_json::Value;
 
 use super::wire;
 
@@ -26,6 +28,10 @@ pub struct Metrics {
     pub pids: Pids,
     /// Disk traffic.
     pub io: Io,
+    /// The whole as the daemon gave it, in the words of ctr's JSON.
+    pub record: Value,
+    /// What ctr lists in its table, by its names.
+    pub listed: Vec<(&'static str, Value)>,
 }
 
 /// Memory, in bytes. A limit of none means that there is no limit.
@@ -118,7 +124,8 @@ impl Metrics {
     #[must_use]
     pub fn nothing(id: &str, at: DateTime<Utc>) -> Self {
         let (memory, cpu, pids, io) = (Memory::default(), Cpu::default(), Pids::default(), Io::default());
-        Self { id: id.to_owned(), at, memory, cpu, pids, io }
+        let (record, listed) = (Value::Object(serde_json::Map::new()), Vec::new());
+        Self { id: id.to_owned(), at, memory, cpu, pids, io, record, listed }
     }
 
     /// Compares with an earlier measurement of the same container.
@@ -153,16 +160,19 @@ fn bytes(count: u64) -> f64 {
 pub(super) fn read(metric: Metric) -> Result<Metrics, String> {
     let data = metric.data.ok_or("it has no data")?;
     let unreadable = |error: prost::DecodeError| error.to_string();
-    let (memory, cpu, pids, io) = match data.type_url.as_str() {
+    let (record, listed, parts) = match data.type_url.as_str() {
         "io.containerd.cgroups.v1.Metrics" => {
-            cgroup1::Metrics::decode(data.value.as_slice()).map_err(unreadable)?.parts()
+            let payload = cgroup1::Metrics::decode(data.value.as_slice()).map_err(unreadable)?;
+            (shared::record(&payload), payload.listed(), payload.parts())
         }
         "io.containerd.cgroups.v2.Metrics" => {
-            cgroup2::Metrics::decode(data.value.as_slice()).map_err(unreadable)?.parts()
+            let payload = cgroup2::Metrics::decode(data.value.as_slice()).map_err(unreadable)?;
+            (shared::record(&payload), payload.listed(), payload.parts())
         }
         other => return Err(format!("metrics of type '{}' are not known", crate::oci::excerpt(other))),
     };
-    Ok(Metrics { id: metric.id, at: wire::time(metric.timestamp), memory, cpu, pids, io })
+    let (memory, cpu, pids, io) = parts;
+    Ok(Metrics { id: metric.id, at: wire::time(metric.timestamp), memory, cpu, pids, io, record, listed })
 }
 
 /// Reads a limit: the kernel writes none as its largest number, rounded down to pages by v1.
@@ -173,6 +183,7 @@ fn limit(value: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use prost_types::{Any, Timestamp};
+    use serde_json::json;
 
     use super::*;
 
@@ -214,7 +225,68 @@ mod tests {
 
         let v1 = cgroup1::tests::sample();
         let v1 = read(metric("io.containerd.cgroups.v1.Metrics", v1.encode_to_vec())).unwrap();
-        assert_eq!(v1, v2);
+        let shape = |metrics: &Metrics| (metrics.memory, metrics.cpu, metrics.pids, metrics.io);
+        assert_eq!(shape(&v1), shape(&v2));
+        assert_eq!((v1.id, v1.at), (v2.id, v2.at));
+    }
+
+    /// As Go writes the structures: the names of the protocol file, and no field that is nothing.
+    #[test]
+    fn the_record_and_the_list_are_those_of_ctr() {
+        let v2 = cgroup2::tests::sample();
+        let v2 = read(metric("io.containerd.cgroups.v2.Metrics", v2.encode_to_vec())).unwrap();
+        let expected = json!({
+            "pids": { "current": 3, "limit": u64::MAX },
+            "cpu": {
+                "usage_usec": 1_500_000, "user_usec": 1_000_000, "system_usec": 500_000,
+                "nr_periods": 10, "nr_throttled": 2, "throttled_usec": 7,
+            },
+            "memory": {
+                "anon": 30 << 20, "file": 15 << 20, "kernel_stack": 1 << 20, "slab": 2 << 20, "inactive_file": 10 << 20,
+                "pgfault": 100, "pgmajfault": 5, "usage": 50 << 20, "usage_limit": 256 << 20,
+                "swap_usage": 1 << 20, "swap_limit": u64::MAX, "max_usage": 60 << 20,
+            },
+            "io": { "usage": [
+                { "major": 8, "rbytes": 4096, "wbytes": 8192, "rios": 1, "wios": 2 },
+                { "major": 8, "minor": 16, "rbytes": 1, "wbytes": 2, "rios": 3, "wios": 4 },
+            ] },
+            "memory_events": { "oom_kill": 1 },
+        });
+        assert_eq!(v2.record, expected);
+        let names: Vec<&str> = v2.listed.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names[..3], ["pids.current", "pids.limit", "cpu.usage_usec"]);
+        assert_eq!(v2.listed.iter().find(|(name, _)| *name == "memory.swap_limit").unwrap().1, json!(u64::MAX));
+
+        let v1 = read(metric("io.containerd.cgroups.v1.Metrics", message(2, &[]))).unwrap();
+        assert_eq!(v1.record, json!({ "pids": {} }));
+        assert_eq!(v1.listed, [("pids.current", json!(0)), ("pids.limit", json!(0))]);
+    }
+
+    /// The last fields of messages, which only newer kernels and daemons fill.
+    #[test]
+    fn the_record_has_what_is_new_too() {
+        let mut pressure = numbers(&[(4, 77)]); // total
+        prost::encoding::double::encode(1, &0.5, &mut pressure); // avg10
+        let psi = message(1, &pressure); // some
+        let stream = [
+            message(2, &[numbers(&[(8, 1), (9, 2)]), message(7, &psi)].concat()), // cpu { nr_bursts, burst_usec, psi }
+            message(4, &numbers(&[(42, 3)])),                                     // memory { workingset_activate_file }
+            message(5, &message(1, &[text(1, "mlx5_0"), numbers(&[(2, 4)])].concat())), // rdma { current { device, hca_handles } }
+            message(7, &[numbers(&[(1, 5)]), text(3, "2MB")].concat()),                 // hugetlb { current, pagesize }
+            message(8, &numbers(&[(6, 6)])), // memory_events { oom_group_kill }
+            message(9, &[text(1, "eth0"), numbers(&[(9, 7)])].concat()), // network { name, tx_dropped }
+        ]
+        .concat();
+        let read = read(metric("io.containerd.cgroups.v2.Metrics", stream)).unwrap();
+        let expected = json!({
+            "cpu": { "psi": { "some": { "avg10": 0.5, "total": 77 } }, "nr_bursts": 1, "burst_usec": 2 },
+            "memory": { "workingset_activate_file": 3 },
+            "rdma": { "current": [{ "device": "mlx5_0", "hca_handles": 4 }] },
+            "hugetlb": [{ "current": 5, "pagesize": "2MB" }],
+            "memory_events": { "oom_group_kill": 6 },
+            "network": [{ "name": "eth0", "tx_dropped": 7 }],
+        });
+        assert_eq!(read.record, expected);
     }
 
     #[test]

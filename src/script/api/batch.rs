@@ -12,7 +12,8 @@ use crate::kind::{Failure, Kind};
 use crate::ops::{self, Context};
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, On, Opt, Param, Spec};
-use crate::script::error::{Error, Result, Thrown};
+use crate::script::convert;
+use crate::script::error::{Error, Result, Thrown, thrown_map};
 use crate::script::held;
 use crate::script::object::{Field, Object, Unit};
 use crate::script::options::Options;
@@ -41,13 +42,16 @@ impl Object for ReportObject {
         const FIELDS: &[F] = &[
             F::column("total", "int", "How many items there were.", |r, _| Ok(length(r.results.len()))),
             F::column("done", "int", "How many succeeded.", |r, _| Ok(length(r.results.len() - r.failed.len()))),
-            F::column("failed", "array", "The items that failed: maps with `index`, `item` and `error`.", |r, _| {
-                Ok(r.failed.clone().into())
-            }),
-            F::on_demand(
+            F::column(
+                "failed",
+                "array",
+                "The items that failed: maps with `index`, `item` and `error`, which is an `Error`, or the map that the closure threw, with the keys of an `Error` that it lacks.",
+                |r, _| Ok(r.failed.clone().into()),
+            ),
+            F::data(
                 "results",
                 "array",
-                "What the closure returned for each item, in the order of the items; `()` for those that failed.",
+                "What the closure returned for each item, in the order of the items; `()` for those that failed. In JSON it is `null` for those.",
                 |r, _| Ok(r.results.clone().into()),
             ),
             F::field("seconds", "float", "How long it took.", |r, _| Ok(r.seconds.into())).unit(Unit::Seconds),
@@ -187,11 +191,10 @@ fn parallel(call: &Call<'_>, list: Array, first: Dynamic, second: Option<Dynamic
             Some(Err(error)) if !keep_going || is_final(&error) => return Err(error),
             Some(Err(error)) => {
                 report.results.push(Dynamic::UNIT);
-                let thrown = Thrown::new(&error);
                 let entry = [
                     ("index".into(), length(index)),
                     ("item".into(), item.flatten_clone()),
-                    ("error".into(), Dynamic::from(thrown)),
+                    ("error".into(), told(call, &error)?),
                 ];
                 report.failed.push(Dynamic::from(Map::from(entry)));
             }
@@ -203,6 +206,16 @@ fn parallel(call: &Call<'_>, list: Array, first: Dynamic, second: Option<Dynamic
     }
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Returns what the report has of a failure.
+fn told(call: &Call<'_>, error: &Error) -> Result<Dynamic> {
+    let thrown = Dynamic::from(Thrown::new(error));
+    let Error::Script(inner) = error else { return Ok(thrown) };
+    let Some(own) = thrown_map(inner) else { return Ok(thrown) };
+    let mut map = convert::to_map(&thrown, call.session())?.unwrap_or_default();
+    map.extend(own);
+    Ok(map.into())
 }
 
 /// Runs an item, and cancels it when it takes too long.

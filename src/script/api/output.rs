@@ -8,7 +8,7 @@ use crate::ops::Level;
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, On, Opt, Param, Spec};
 use crate::script::convert::{self, Output};
-use crate::script::error::Result;
+use crate::script::error::{Error, Result};
 use crate::script::options::Options;
 
 const TABLE: Spec = Spec {
@@ -17,14 +17,25 @@ const TABLE: Spec = Spec {
     params: &[Param::new("list"), Param::new("columns")],
     options: &[],
     access: Access::Read,
-    doc: "Returns a list of objects or maps as the text of a table; `columns` names the properties to show, in order.",
+    doc: "Returns a list of objects or maps as the text of a table; `columns` names the properties to show, in order; one that no item has is an error.",
     examples: &[
         Example::gives("table([#{ a: 1, b: \"x\" }], [\"b\", \"a\"]).contains(\"x\")", "true"),
         Example::runs("print(table(images(), [\"name\", \"size\"]))"),
     ],
 };
 
+/// Refuses columns that no row has.
+fn known(call: &Call<'_>, list: &Dynamic, columns: Option<&[String]>) -> Result<()> {
+    let Some(columns) = columns else { return Ok(()) };
+    let known = convert::columns(list, call.session());
+    let unknown = columns.iter().find(|column| !known.is_empty() && !known.contains(column));
+    unknown.map_or(Ok(()), |column| {
+        Err(Error::UnknownColumn { function: call.spec().name, column: column.clone(), known })
+    })
+}
+
 fn table(call: &Call<'_>, list: Dynamic, columns: Option<Vec<String>>) -> Result<String> {
+    known(call, &list, columns.as_deref())?;
     let output = convert::output(&list, columns.as_deref(), call.session())?;
     Ok(call.session().sink().render(&output))
 }
@@ -93,11 +104,12 @@ const TO_CSV: Spec = Spec {
     params: &[Param::new("list"), Param::new("columns")],
     options: &[],
     access: Access::Read,
-    doc: "Returns a list of objects or maps as CSV (RFC 4180) with a header line; `columns` names the properties, in order.",
+    doc: "Returns a list of objects or maps as CSV (RFC 4180) with a header line; `columns` names the properties, in order. One that only some items have is empty in the others, and one that none has is an error.",
     examples: &[Example::gives("to_csv([#{ a: 1, b: \"x,y\" }])", "\"a,b\\n1,\\\"x,y\\\"\\n\"")],
 };
 
 fn to_csv(call: &Call<'_>, list: Dynamic, columns: Option<Vec<String>>) -> Result<String> {
+    known(call, &list, columns.as_deref())?;
     match convert::output(&list, columns.as_deref(), call.session())? {
         Output::Table { columns, rows, .. } => {
             let header = columns.into_iter().map(|column| column.name).collect();

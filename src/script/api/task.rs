@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rhai::{Dynamic, Map};
+use serde_json::Value;
 
 use crate::containerd::metrics::{Metrics, Rate};
 use crate::containerd::tasks::Task;
@@ -11,6 +12,7 @@ use crate::ops;
 use crate::script::api::container::ContainerObject;
 use crate::script::call::Call;
 use crate::script::catalog::{Catalog, Example, Names, On, Param, Spec};
+use crate::script::convert;
 use crate::script::error::Result;
 use crate::script::object::{Field, Object, Unit};
 use crate::script::time::Time;
@@ -107,6 +109,23 @@ impl Object for MetricsObject {
                 ])
                 .into())
             }),
+            F::on_demand(
+                "record",
+                "map",
+                "All that containerd measured, in the words of `ctr tasks metrics --format json`; those of v1 and v2 differ.",
+                |m, _| Ok(convert::from_json(m.0.record.clone())),
+            ),
+            F::on_demand(
+                "listed",
+                "array",
+                "What `ctr tasks metrics` lists: maps of `metric`, by its name there, and `value`.",
+                |m, _| {
+                    let row = |(name, value): &(&str, Value)| {
+                        map([("metric", (*name).into()), ("value", convert::from_json(value.clone()))]).into()
+                    };
+                    Ok(m.0.listed.iter().map(row).collect::<rhai::Array>().into())
+                },
+            ),
         ];
         FIELDS
     }

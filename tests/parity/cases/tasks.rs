@@ -19,6 +19,24 @@ fn items(value: &Value) -> Value {
     json!(value.as_array().map_or(0, Vec::len))
 }
 
+/// The messages of JSON metrics, and the limits in them. Counters move, and are left out while they are 0.
+fn measured(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let steady = fields.iter().filter(|(name, field)| field.is_object() || name.contains("limit"));
+            steady.map(|(name, field)| (name.clone(), measured(field))).collect()
+        }
+        other => other.clone(),
+    }
+}
+
+/// The table of metrics: all names in their order, and the limits.
+fn listed(text: &str) -> Value {
+    let table = text.split_once("METRIC").map_or("", |(_, table)| table);
+    let rows = table.lines().skip(1).filter_map(|line| line.trim().split_once(' '));
+    rows.map(|(name, value)| json!([name, name.contains("limit").then(|| value.trim())])).collect()
+}
+
 pub fn cases() -> Vec<Case> {
     vec![
         case("tasks start", "tasks start web").after(&["containers create $IMAGE web true"]),
@@ -55,7 +73,19 @@ pub fn cases() -> Vec<Case> {
         case("tasks pause", "tasks pause web").after(&[RUN]),
         case("tasks resume", "tasks resume web").after(&[RUN, "tasks pause web"]),
         case("tasks ps", "tasks ps web").after(&[RUN, LOOK]).asks(Asks::Read(rows, items)),
-        case("tasks metrics", "tasks metrics web").after(&[LIMITED]).words(&["67108864"]),
-        case("tasks metrics --format", "tasks metrics --format json web").after(&[LIMITED]).words(&["67108864"]),
+        case("tasks metrics", "tasks metrics web")
+            .after(&[LIMITED])
+            .asks(Asks::Read(listed, |value| {
+                let row = |row: &Value| {
+                    let name = row["metric"].as_str().unwrap();
+                    json!([name, name.contains("limit").then(|| row["value"].to_string())])
+                };
+                value.as_array().unwrap().iter().map(row).collect()
+            }))
+            .shows("67108864"),
+        case("tasks metrics --format", "tasks metrics --format json web")
+            .after(&[LIMITED])
+            .asks(Asks::Read(|text| measured(&serde_json::from_str(text).unwrap()), measured))
+            .shows("67108864"),
     ]
 }
