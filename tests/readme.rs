@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::examples::{Quiet, prepare};
 use crate::harness::output::Output;
 use crate::harness::picture;
-use crate::harness::{Env, pure, trial};
+use crate::harness::{Env, Kind, pure, trial};
 use crate::ops::stage::Stage;
 use crate::shell::terminal::Terminal;
 
@@ -43,6 +43,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
             trials.push(trial(&name, env, move |env| command_line(env, &line)));
         }
     }
+    trials.push(trial("readme::mirror.rhai, dry, where nothing is yet", env, mirrored));
     for script in blocks("README.md", "rhai") {
         let name = file_name(&script).to_owned();
         trials.push(trial(&format!("readme::{name}"), env, move |env| runs(env, &name, &script)));
@@ -116,6 +117,37 @@ fn runs(env: &Env, name: &str, script: &str) {
         _ => {}
     }
     unstage(&stage);
+}
+
+/// A dry run of what brings images in says what it would send, and nothing is sent.
+fn mirrored(env: &Env) {
+    let stage = Stage::empty(env, "readme");
+    let registry = format!("{}/{}", env.registry(), env.fresh("readme"));
+    env.push(&env.image(Kind::Busybox), &format!("{registry}/example/box:1"));
+    let script = blocks("README.md", "rhai").into_iter().find(|script| file_name(script) == "mirror.rhai").unwrap();
+    let file = stage.folder.join("mirror.rhai");
+    std::fs::write(&file, format!("const REGISTRY = \"{registry}\";\n{script}")).unwrap();
+    let before = stage.leftovers();
+    let dry = || {
+        let file = file.display().to_string();
+        let arguments = ["--json", "-n", &stage.namespace, "--snapshotter", &stage.snapshotter, "--dry-run"];
+        let ran = env.ctrsh(&[arguments.as_slice(), &[file.as_str()]].concat());
+        let said = ran.stderr.clone();
+        let pushes: Vec<String> =
+            said.lines().filter(|line| line.contains("\"operation\":\"push\"")).map(str::to_owned).collect();
+        (ran.ok(), pushes)
+    };
+    let (printed, pushes) = dry();
+    assert!(printed.contains(&format!("{registry}/team/box:1.0 is sha256:")), "{printed}");
+    assert_eq!(pushes.len(), 1, "{pushes:?}");
+    assert_eq!(stage.leftovers(), before);
+    assert!(stage.ctr(&["content", "ls", "-q"]).is_empty());
+    let there = env.skopeo(&["inspect", "--tls-verify=false", &format!("docker://{registry}/team/box:1.0")]);
+    assert!(!there.succeeded(), "a dry run made {registry}/team/box:1.0");
+    // It says the same once the image is here.
+    let (source, snapshotter) = (format!("{registry}/example/box:1"), stage.snapshotter.as_str());
+    stage.ctr(&["images", "pull", "--plain-http", "--snapshotter", snapshotter, &source]);
+    assert_eq!(dry(), (printed, pushes));
 }
 
 fn command_line(env: &Env, line: &str) {

@@ -112,8 +112,8 @@ fn round_trip(env: &Env) {
         assert!(children.iter().any(|part| part.media_type.as_str() == SPEC), "{children:?}");
         // The image is found in it, and not one of its other parts taken for one.
         let found = env.block_on(async {
-            let client = stage.ctx.client().await.unwrap();
-            detail(&client, &made.target, &ctrsh::oci::Matcher::host()).await.unwrap()
+            let held = ctrsh::ops::content::Held::new(&stage.ctx).await.unwrap();
+            detail(&held, &made.target, &ctrsh::oci::Matcher::host()).await.unwrap()
         });
         assert!(found.manifest.is_some(), "{found:?}");
         // Beside the first one, whose cgroup it does not take.

@@ -19,6 +19,7 @@ mod copy;
 mod copy_nodes;
 mod disk;
 mod events;
+mod foreseen;
 mod granted;
 mod image;
 mod inspect;
@@ -60,6 +61,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(copy_nodes::trials(env));
     trials.extend(disk::trials(env));
     trials.extend(events::trials(env));
+    trials.extend(foreseen::trials(env));
     trials.extend(granted::trials(env));
     trials.extend(image::trials(env));
     trials.extend(inspect::trials(env));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ctrsh::grant::{Allow, Grant};
 use ctrsh::ops::policy::Unasked;
-use ctrsh::ops::progress::Silent;
+use ctrsh::ops::progress::{Progress, Silent};
 use ctrsh::ops::{Context, Daemon, Operation, Place, Settings, Shared, execute};
 use ctrsh::registry::Config;
 use serde_json::Value;
@@ -146,6 +146,18 @@ fn context_with(env: &Env, namespace: &str, folder: &std::path::Path, allow: All
 
 /// Makes a context at a place, with registries reached as configured.
 pub fn context_at(env: &Env, place: Place, folder: &std::path::Path, allow: Allow, registry: Config) -> Context {
+    context_showing(env, place, folder, allow, registry, Arc::new(Silent))
+}
+
+/// Makes a context that shows what goes on.
+pub fn context_showing(
+    env: &Env,
+    place: Place,
+    folder: &std::path::Path,
+    allow: Allow,
+    registry: Config,
+    progress: Arc<dyn Progress>,
+) -> Context {
     let settings = Settings {
         snapshotter: Some(env.snapshotter()),
         run_dir: folder.join("run"),
@@ -155,13 +167,6 @@ pub fn context_at(env: &Env, place: Place, folder: &std::path::Path, allow: Allo
         working_dir: folder.join("work"),
     };
     let registry = ctrsh::registry::Client::new(registry);
-    let shared = Shared {
-        registry,
-        progress: Arc::new(Silent),
-        confirm: Arc::new(Unasked),
-        streams: None,
-        audit: None,
-        settings,
-    };
+    let shared = Shared { registry, progress, confirm: Arc::new(Unasked), streams: None, audit: None, settings };
     Context::new(place, Grant::new(allow, CancellationToken::new()), Arc::new(shared))
 }

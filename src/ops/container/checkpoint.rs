@@ -204,6 +204,7 @@ impl Operation for Checkpoint {
         if !self.options.force {
             refuse_taken(ctx, &name, &target).await?;
         }
+        let target = image::unknown(target, Self::NAME);
         let preview = Image { name: name.clone(), target, labels: Labels::new(), created_at: now, updated_at: now };
         let mut plan = Plan::new(preview.clone());
         if found.runs {

@@ -226,6 +226,7 @@ impl Operation for Commit {
             Some(base) => base.image.target.clone(),
             None => Descriptor::new(MediaType::OciManifest, Digest::sha256(b""), 0),
         };
+        let target = image::unknown(target, Self::NAME);
         if !self.options.force {
             let unlike = Descriptor::new(MediaType::OciManifest, Digest::sha256(b""), 0);
             refuse_taken(ctx, &name, &unlike).await?;

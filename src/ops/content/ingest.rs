@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use super::{ROOT, exists, info};
+use super::{ROOT, info, would_be_here};
 use crate::containerd::content::{self, Info};
 use crate::containerd::{Client, Labels};
 use crate::oci::{self, Algorithm, Digest, Hasher};
@@ -184,8 +184,14 @@ impl Operation for Ingest {
             (None, false) => "kept by nothing of its own".to_owned(),
         };
         let preview = Info { digest: digest.clone(), size, created_at: now, updated_at: now, labels };
-        let effect = exists(ctx, &preview);
-        Ok(Plan::new(preview).transfer(ctx.target(), format!("store content {digest}, {kept}"), size).effect(effect))
+        let bytes = match &self.source {
+            Source::Bytes(bytes) if ctx.is_dry_run() => Some(bytes.clone()),
+            Source::Bytes(_) | Source::File(_) => None,
+        };
+        let mut plan =
+            Plan::new(preview.clone()).transfer(ctx.target(), format!("store content {digest}, {kept}"), size);
+        plan.effects = would_be_here(ctx, &preview, bytes);
+        Ok(plan)
     }
 
     async fn apply(self, ctx: &Context) -> Result<Info> {

@@ -3,6 +3,7 @@
 mod delete;
 mod edit;
 mod fetch;
+mod held;
 mod ingest;
 mod ingests;
 mod label;
@@ -14,6 +15,8 @@ mod read;
 pub use delete::Delete;
 pub use edit::Edit;
 pub use fetch::{FetchBlobs, blobs, object};
+pub use held::Held;
+pub(in crate::ops) use held::{only_counted, would_be_here};
 pub use ingest::{Ingest, IngestOptions, Source};
 pub use ingests::{Abort, active};
 pub use label::Label;

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 
+use super::held::{kept, only_counted};
 use super::info;
 use crate::containerd::content::Info;
 use crate::oci::Digest;
 use crate::ops::file::{Target, resolve};
-use crate::ops::{Context, Error, Operation, Plan, Result};
+use crate::ops::{Context, Error, Operation, Plan, Result, Seen};
 
 /// The most bytes that are read into memory, as many as a script's strings may have.
 pub const MAX_READ: u64 = 16 << 20;
@@ -28,7 +29,19 @@ pub async fn bytes(ctx: &Context, digest: &Digest, offset: u64, size: Option<u64
         let cure = Some("content::save writes it to a file; 'offset' and 'size' read a part".to_owned());
         return Err(Error::Argument { name: digest.to_string(), problem, cure });
     }
+    if let Some(bytes) = kept(ctx, digest) {
+        let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let end = begin + usize::try_from(size).unwrap_or(usize::MAX).min(bytes.len() - begin);
+        return Ok(bytes.slice(begin..end));
+    }
     let content = ctx.client().await?.content();
+    if matches!(ctx.overlay().get::<Info>(&ctx.place_name(), digest.as_str()), Seen::As(_)) {
+        // A label may be all that the dry run would have changed of it.
+        content
+            .info(digest)
+            .await
+            .map_err(|error| if error.is_not_found() { only_counted(digest) } else { error.into() })?;
+    }
     if size == blob.size {
         return Ok(content.bytes(digest, MAX_READ).await?);
     }

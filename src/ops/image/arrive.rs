@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 
+use super::foresee::{self, UNKNOWN_SIZE, Unpacking};
 use crate::containerd::images::Image;
 use crate::containerd::store::ContainerdStore;
 use crate::containerd::{Client, Labels};
@@ -82,10 +83,10 @@ impl Arrival {
         plan.step(Access::Delete, ctx.target(), format!("leave the unpacked layers of {name} to the collector"))
     }
 
-    /// Adds what the arrival of an image does.
+    /// Adds what the arrival of an image does, and in a dry run what would be here then.
     ///
     /// # Errors
-    /// When there is no connection.
+    /// What reading the configs failed with, or that there is no connection.
     pub(super) async fn plan<T>(
         &self,
         ctx: &Context,
@@ -93,21 +94,71 @@ impl Arrival {
         name: &str,
         root: &Descriptor,
         graph: &Graph,
+        source: &dyn ImageSource,
     ) -> Result<(Plan<T>, Image)> {
         let preview = self.preview(ctx, name, root);
         let coming = self.coming(graph);
         let graph = &*coming;
         // Only who is shown the plan needs to know what is here already.
-        let bytes = if ctx.is_dry_run() { missing(&ctx.client().await?, graph).await? } else { graph.size() };
+        let (bytes, effects) = match ctx.is_dry_run() {
+            true => self.foresee(ctx, source, graph, &preview).await?,
+            false => (graph.size(), Vec::new()),
+        };
         let mut plan = plan.transfer(ctx.target(), format!("fetch the content of {name}"), bytes);
         if self.unpack {
             plan = plan.step(Access::Write, ctx.target(), format!("unpack the layers of {name}"));
         }
         plan = self.discarding(ctx, plan, name);
-        let plan = plan
+        let mut plan = plan
             .step(Access::Write, ctx.target(), format!("point image {name} to {}", root.digest))
             .effect(Effect::exists(&ctx.place_name(), name, preview.clone()));
+        plan.effects.extend(effects);
         Ok((plan, preview))
+    }
+
+    /// Adds up what would come, and works out what would be here then beside the image's record.
+    async fn foresee(
+        &self,
+        ctx: &Context,
+        source: &dyn ImageSource,
+        graph: &Graph,
+        image: &Image,
+    ) -> Result<(u64, Vec<Effect>)> {
+        let manifests = if self.unpack { runnable(graph, &self.platforms) } else { Vec::new() };
+        let snapshotter = match manifests.is_empty() {
+            true => String::new(),
+            false => super::snapshotter(ctx, self.snapshotter.as_deref()).await?,
+        };
+        let unpacking = Unpacking { manifests: &manifests, snapshotter: &snapshotter, discards: self.discard_layers };
+        let (bytes, mut effects) = foresee::arrival(ctx, source, graph, &unpacking).await?;
+        if ctx.namespace() == KUBERNETES {
+            for manifest in runnable(graph, &self.platforms) {
+                let name = manifest.config.digest.to_string();
+                let record = Image { name: name.clone(), ..image.clone() };
+                effects.push(Effect::exists(&ctx.place_name(), &name, record));
+            }
+        }
+        Ok((bytes, effects))
+    }
+
+    /// Adds the arrival of an image of which nothing is known before it is made.
+    pub(super) fn plan_unknown<T>(
+        &self,
+        ctx: &Context,
+        plan: Plan<T>,
+        name: &str,
+        root: &Descriptor,
+    ) -> (Plan<T>, Image) {
+        let preview = Image { target: root.clone(), ..self.preview(ctx, name, root) };
+        let mut plan = plan.step(Access::Write, ctx.target(), format!("fetch the content of {name}, {UNKNOWN_SIZE}"));
+        if self.unpack {
+            plan = plan.step(Access::Write, ctx.target(), format!("unpack the layers of {name}"));
+        }
+        let plan = self
+            .discarding(ctx, plan, name)
+            .step(Access::Write, ctx.target(), format!("point image {name} to it"))
+            .effect(Effect::exists(&ctx.place_name(), name, preview.clone()));
+        (plan, preview)
     }
 
     /// Brings the image in. Returns its record, and what was sent.
@@ -247,19 +298,6 @@ async fn copy(
     let copy =
         Copy { source, sink, graph, flights: ctx.flights(), progress: &**ctx.progress(), arrived: Some(&arrived) };
     copy.run().await
-}
-
-/// Adds up what the store lacks.
-async fn missing(client: &Client, graph: &Graph) -> Result<u64> {
-    let mut bytes = 0;
-    for descriptor in graph.blobs.iter().chain(graph.documents.iter().map(|document| &document.descriptor)) {
-        match client.content().info(&descriptor.digest).await {
-            Ok(_) => {}
-            Err(error) if error.is_not_found() => bytes += descriptor.size,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(bytes)
 }
 
 /// Picks the manifests to unpack: those that were asked for by name, and of all platforms only this host's.

@@ -1,10 +1,10 @@
 //! `check`: whether all the bytes of an image are here, and unpacked.
 
-use crate::containerd::Client;
 use crate::containerd::images::Image;
 use crate::oci::{Descriptor, Matcher, Parsed, Platform};
+use crate::ops::content::Held;
 use crate::ops::image::detail::{document, image_config};
-use crate::ops::{Context, Result};
+use crate::ops::{Context, Result, snapshot};
 
 /// What is here of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,22 +55,22 @@ impl Check {
 /// # Errors
 /// When a document is here and cannot be used, or there is no connection.
 pub async fn check(ctx: &Context, image: &Image, matcher: &Matcher, snapshotter: &str) -> Result<Check> {
-    let client = ctx.client().await?;
+    let held = Held::new(ctx).await?;
     let mut found = Check { name: image.name.clone(), platforms: Vec::new(), described: true };
-    let Some(parsed) = document(&client, &image.target).await? else {
+    let Some(parsed) = document(&held, &image.target).await? else {
         found.described = false;
         return Ok(found);
     };
     match parsed {
         Parsed::Manifest(_) => {
-            let mut one = platform(&client, &image.target, None, snapshotter).await?;
+            let mut one = platform(&held, &image.target, None, snapshotter).await?;
             one.wanted = one.platform.as_ref().is_none_or(|platform| matcher.rank(platform).is_some());
             found.platforms.push(one);
         }
         Parsed::Index(index) => {
             let wanted = matcher.select(&index.manifests);
             for child in index.manifests.iter().filter(|child| child.media_type.is_manifest()) {
-                let mut one = platform(&client, child, child.platform.clone(), snapshotter).await?;
+                let mut one = platform(&held, child, child.platform.clone(), snapshotter).await?;
                 one.wanted = wanted.iter().any(|wanted| wanted.digest == child.digest);
                 found.platforms.push(one);
             }
@@ -80,7 +80,7 @@ pub async fn check(ctx: &Context, image: &Image, matcher: &Matcher, snapshotter:
 }
 
 async fn platform(
-    client: &Client,
+    held: &Held,
     descriptor: &Descriptor,
     platform: Option<Platform>,
     snapshotter: &str,
@@ -93,29 +93,24 @@ async fn platform(
         missing: Vec::new(),
         unpacked: false,
     };
-    let Some(Parsed::Manifest(manifest)) = document(client, descriptor).await? else {
+    let Some(Parsed::Manifest(manifest)) = document(held, descriptor).await? else {
         found.missing.push(descriptor.clone());
         return Ok(found);
     };
     found.present += descriptor.size;
     for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
         found.total += blob.size;
-        match client.content().info(&blob.digest).await {
-            Ok(info) => found.present += info.size,
-            Err(error) if error.is_not_found() => found.missing.push(blob.clone()),
-            Err(error) => return Err(error.into()),
+        match held.info(&blob.digest).await? {
+            Some(info) => found.present += info.size,
+            None => found.missing.push(blob.clone()),
         }
     }
-    if let Some(config) = image_config(client, &manifest).await? {
+    if let Some(config) = image_config(held, &manifest).await? {
         if found.platform.is_none() {
             found.platform = Some(config.platform.clone().normalized());
         }
         if let Some(top) = config.chain_ids().last() {
-            found.unpacked = match client.snapshots(snapshotter).stat(top.as_str()).await {
-                Ok(_) => true,
-                Err(error) if error.is_not_found() => false,
-                Err(error) => return Err(error.into()),
-            };
+            found.unpacked = snapshot::is_there(held.context(), snapshotter, top.as_str()).await?;
         }
     }
     Ok(found)

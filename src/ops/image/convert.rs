@@ -3,19 +3,22 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::detail::image_config;
 use super::uncompress::{is_compressed, uncompress};
-use super::{get, refuse_taken};
+use super::{foresee, get, here, refuse_taken};
+use crate::containerd::ContainerdStore;
+use crate::containerd::content::Info;
 use crate::containerd::images::Image;
-use crate::containerd::{Client, ContainerdStore};
 use crate::grant::Access;
 use crate::kind::{Failure, Kind};
 use crate::oci::convert::Conversion;
 use crate::oci::store::ImageSink;
 use crate::oci::{Descriptor, Digest, Matcher, Parsed, Reference};
+use crate::ops::content::Held;
 use crate::ops::graph::{self, Graph, Selection};
 use crate::ops::lease::Leased;
 use crate::ops::progress::Level;
@@ -64,11 +67,11 @@ impl Convert {
 
     async fn find(&self, ctx: &Context) -> Result<Found> {
         let image = get(ctx, &self.source).await?;
-        let client = ctx.client().await?;
+        let held = Held::new(ctx).await?;
         let incomplete = |missing: String| Error::Incomplete { image: image.name.clone(), missing };
-        let store = ContainerdStore::new(client.clone(), &image.name);
+        let store = here::source(ctx, &image.name).await?;
         let selection = Selection::Matching(self.options.platforms.clone());
-        let graph = match graph::walk(&store, None, &image.target, &selection).await {
+        let graph = match graph::walk(&*store, None, &image.target, &selection).await {
             Err(error @ Error::Endpoint(_)) if error.kind() == Kind::NotFound && !is_platform(&error) => {
                 return Err(incomplete(error.to_string()));
             }
@@ -83,16 +86,14 @@ impl Convert {
         }
         let mut missing = Vec::new();
         for blob in &graph.blobs {
-            match client.content().info(&blob.digest).await {
-                Ok(_) => {}
-                Err(error) if error.is_not_found() => missing.push(blob.digest.to_string()),
-                Err(error) => return Err(error.into()),
+            if held.info(&blob.digest).await?.is_none() {
+                missing.push(blob.digest.to_string());
             }
         }
         if !missing.is_empty() {
             return Err(incomplete(format!("{} not in the store", missing.join(", "))));
         }
-        let compressed = if self.options.uncompress { compressed(&client, &graph).await? } else { Vec::new() };
+        let compressed = if self.options.uncompress { compressed(&held, &graph).await? } else { Vec::new() };
         Ok(Found { image, graph, compressed })
     }
 
@@ -110,29 +111,39 @@ impl Convert {
     }
 
     /// Works out the result's root as far as it can be known: not when layers are still to be uncompressed that are not here
-    /// in that form.
-    async fn foreseen(&self, client: &Client, found: &Found) -> Result<Option<Descriptor>> {
+    /// in that form. The documents that would be written come with it.
+    async fn foreseen(&self, ctx: &Context, found: &Found) -> Result<Option<(Descriptor, Vec<(Descriptor, Bytes)>)>> {
+        let held = Held::new(ctx).await?;
         let mut conversion = self.conversion(&found.graph);
         for (layer, diff_id) in &found.compressed {
             let Some(diff_id) = diff_id else { return Ok(None) };
-            let size = match client.content().info(diff_id).await {
-                Ok(info) => info.size,
-                Err(error) if error.is_not_found() => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
+            let Some(Info { size, .. }) = held.info(diff_id).await? else { return Ok(None) };
             let media_type = layer.media_type.uncompressed();
             let plain = self.renamed(Descriptor::new(media_type, diff_id.clone(), size));
             conversion.replaced.insert(layer.digest.clone(), plain);
         }
         let mut root = found.image.target.clone();
+        let mut made = Vec::new();
         for document in &found.graph.documents {
             root = document.descriptor.clone();
-            if let Some((new, _)) = conversion.apply(&document.descriptor, &document.bytes)? {
+            if let Some((new, bytes)) = conversion.apply(&document.descriptor, &document.bytes)? {
                 conversion.replaced.insert(document.descriptor.digest.clone(), new.clone());
+                made.push((new.clone(), bytes));
                 root = new;
             }
         }
-        Ok(Some(root))
+        Ok(Some((root, made)))
+    }
+
+    /// Plans the conversion of what another change of the dry run would make, of which nothing is known before it is made.
+    fn plan_unknown(&self, ctx: &Context, source: Image) -> Plan<Image> {
+        let convert = format!("convert the documents of {}, which are not known in a dry run", source.name);
+        let name = self.target.to_string();
+        let preview = Image { name: name.clone(), ..source };
+        Plan::new(preview.clone())
+            .step(Access::Write, ctx.target(), convert)
+            .step(Access::Write, ctx.target(), format!("point image {name} to the result"))
+            .effect(Effect::exists(&ctx.place_name(), &name, preview))
     }
 
     /// Makes everything but the name.
@@ -189,15 +200,15 @@ fn is_platform(error: &Error) -> bool {
 }
 
 /// Finds the layers that are compressed, with their diff ids where a config tells them.
-async fn compressed(client: &Client, graph: &Graph) -> Result<Vec<(Descriptor, Option<Digest>)>> {
+async fn compressed(held: &Held, graph: &Graph) -> Result<Vec<(Descriptor, Option<Digest>)>> {
     let mut found: Vec<(Descriptor, Option<Digest>)> = Vec::new();
     let mut seen = HashSet::new();
     for manifest in graph.documents.iter().filter_map(|document| document.manifest()) {
         let layers: Vec<_> = manifest.layers.iter().filter(|layer| layer.media_type.is_layer()).collect();
-        let config = if layers.is_empty() { None } else { image_config(client, manifest).await? };
+        let config = if layers.is_empty() { None } else { image_config(held, manifest).await? };
         let diff_ids = config.map(|config| config.rootfs.diff_ids).filter(|ids| ids.len() == layers.len());
         for (index, layer) in layers.into_iter().enumerate() {
-            if seen.insert(layer.digest.clone()) && is_compressed(client, layer).await? {
+            if seen.insert(layer.digest.clone()) && is_compressed(held, layer).await? {
                 let diff_id = diff_ids.as_ref().and_then(|ids| ids.get(index)).cloned();
                 found.push((layer.clone(), diff_id));
             }
@@ -216,9 +227,13 @@ impl Operation for Convert {
     }
 
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Image>> {
+        let source = get(ctx, &self.source).await?;
+        if foresee::made_by(ctx, &source.target).is_some() {
+            return Ok(self.plan_unknown(ctx, source));
+        }
         let found = self.find(ctx).await?;
         let name = self.target.to_string();
-        let foreseen = self.foreseen(&ctx.client().await?, &found).await?;
+        let (foreseen, made) = self.foreseen(ctx, &found).await?.unzip();
         if !self.options.force && name != found.image.name {
             // An image that is here whole has its layers here, so what cannot be foreseen is not what the name points to.
             let root = foreseen
@@ -228,13 +243,14 @@ impl Operation for Convert {
         }
         let preview = Image {
             name: name.clone(),
-            target: foreseen.unwrap_or_else(|| found.image.target.clone()),
+            target: foreseen.unwrap_or_else(|| foresee::unknown(found.image.target.clone(), Self::NAME)),
             ..found.image.clone()
         };
         let mut plan = Plan::new(preview.clone());
         for (layer, _) in &found.compressed {
             plan = plan.step(Access::Write, ctx.target(), format!("uncompress layer {}", layer.digest));
         }
+        plan.effects = foresee::documents(ctx, made.unwrap_or_default())?;
         let plan = plan
             .step(Access::Write, ctx.target(), format!("convert the documents of {}", found.image.name))
             .step(Access::Write, ctx.target(), format!("point image {name} to the result"))

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::arrive::{Arrival, refuse_taken};
 use super::companions::{self, Companion};
 use super::endpoint::Endpoint;
+use super::foresee::{UNKNOWN_SIZE, made_by};
 use crate::containerd::images::Image;
 use crate::containerd::store::ContainerdStore;
 use crate::grant::Access;
@@ -86,6 +87,8 @@ pub(super) struct Found {
     /// What to move; none when the target points to the root already.
     pub(super) graph: Option<Graph>,
     companions: Vec<Companion>,
+    /// Whether nothing is known of it before it is made.
+    pub(super) unknown: bool,
 }
 
 impl Copy {
@@ -97,13 +100,13 @@ impl Copy {
 
     /// Takes the source as it was opened before.
     pub(super) fn opened(mut self, source: impl ImageSource + 'static, root: &Descriptor) -> Self {
-        self.open(source, root);
+        self.open(Box::new(source), root);
         self
     }
 
     /// Takes the source as it was opened before.
-    pub(super) fn open(&mut self, source: impl ImageSource + 'static, root: &Descriptor) {
-        self.opened = Some((Box::new(source), root.clone()));
+    pub(super) fn open(&mut self, source: Box<dyn ImageSource>, root: &Descriptor) {
+        self.opened = Some((source, root.clone()));
     }
 
     /// Returns what its plan found: what is copied, and the graph that the target may lack; none when it has all.
@@ -142,6 +145,9 @@ impl Copy {
                 other => other.source(ctx, &self.options.registry).await?,
             },
         };
+        if made_by(ctx, &root).is_some() {
+            return Ok(Found { source, root, graph: Some(Graph::default()), companions: Vec::new(), unknown: true });
+        }
         let current = match &self.target {
             Endpoint::Registry(reference) => ops_registry::held(ctx, reference, &self.options.registry).await?,
             _ => None,
@@ -150,7 +156,7 @@ impl Copy {
         let whole = matches!(self.options.platforms, Platforms::Present | Platforms::All);
         let accompanied = self.options.referrers || self.options.digest_tags;
         if whole && !accompanied && is_there(&root) {
-            return Ok(Found { source, root, graph: None, companions: Vec::new() });
+            return Ok(Found { source, root, graph: None, companions: Vec::new(), unknown: false });
         }
         let (root, graph) = self.select(ctx, &*source, root).await?;
         let companions = match accompanied {
@@ -158,7 +164,7 @@ impl Copy {
             false => Vec::new(),
         };
         let graph = (!is_there(&root)).then_some(graph);
-        Ok(Found { source, root, graph, companions })
+        Ok(Found { source, root, graph, companions, unknown: false })
     }
 
     /// Decides what goes: the root as it is, one image of it, or an index of some.
@@ -230,6 +236,29 @@ impl Copy {
             found.send(ctx, &writer.image(selector.clone())).await?;
         }
         Ok(())
+    }
+
+    /// Plans the move of what another change of the dry run would make, of which nothing is known before it is made.
+    fn plan_unknown(&self, ctx: &Context, found: &Found) -> (Plan<()>, Option<Image>) {
+        let (plan, source) = (Plan::new(()), self.source.label());
+        match &self.target {
+            Endpoint::Registry(reference) => {
+                let target = reference.locator();
+                let send = format!("send the content of {source}, {UNKNOWN_SIZE}");
+                let plan = plan.step(Access::Write, target.clone(), send);
+                (plan.step(Access::Write, target, format!("point {reference} to it")), None)
+            }
+            Endpoint::Containerd { name, .. } => {
+                let there = self.target.context(ctx);
+                let (plan, image) = self.options.arrival.plan_unknown(&there, plan, name, &found.root);
+                (plan, Some(image))
+            }
+            Endpoint::Layout { path, .. } | Endpoint::Archive { path, .. } => {
+                let action = format!("write {source} to {}, {UNKNOWN_SIZE}", self.target);
+                (plan.path(ctx.local(path), action), None)
+            }
+            Endpoint::Docker { .. } => (plan, None),
+        }
     }
 
     fn copied(&self, found: &Found, totals: Totals, image: Option<Image>) -> Copied {
@@ -310,6 +339,10 @@ impl Operation for Copy {
         }
         self.find(ctx).await?;
         let Some(found) = &self.found else { return Err(nothing(&self.source)) };
+        if found.unknown {
+            let (plan, image) = self.plan_unknown(ctx, found);
+            return Ok(plan.returning(self.copied(found, Totals::default(), image)));
+        }
         let mut plan = Plan::new(());
         let mut preview = None;
         let along: u64 = found.companions.iter().filter_map(|one| one.graph.as_ref()).map(Graph::size).sum();
@@ -334,7 +367,8 @@ impl Operation for Copy {
                 if !self.options.force {
                     refuse_taken(&there, name, &found.root).await?;
                 }
-                let (plan, image) = self.options.arrival.plan(&there, plan, name, &found.root, graph).await?;
+                let (plan, image) =
+                    self.options.arrival.plan(&there, plan, name, &found.root, graph, &*found.source).await?;
                 preview = Some(image);
                 plan
             }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
-use crate::containerd::Client;
 use crate::oci::{Descriptor, Digest, ImageConfig, Manifest, Matcher, Parsed, Platform, config, manifest};
+use crate::ops::content::Held;
 use crate::ops::{Context, Result};
 
 /// How many images are looked into at the same time.
@@ -29,14 +29,14 @@ pub struct Detail {
 /// # Errors
 /// When there is no connection.
 pub async fn details(ctx: &Context, targets: &[Descriptor]) -> Result<HashMap<Digest, Arc<Detail>>> {
-    let client = ctx.client().await?;
+    let held = Held::new(ctx).await?;
     let mut distinct: HashMap<&Digest, &Descriptor> = HashMap::new();
     for target in targets {
         distinct.entry(&target.digest).or_insert(target);
     }
     let jobs = stream::iter(distinct.into_values()).map(|target| {
-        let client = client.clone();
-        async move { (target.digest.clone(), detail(&client, target, &Matcher::host()).await.unwrap_or_default()) }
+        let held = held.clone();
+        async move { (target.digest.clone(), detail(&held, target, &Matcher::host()).await.unwrap_or_default()) }
     });
     Ok(jobs.buffer_unordered(PARALLEL).map(|(digest, detail)| (digest, Arc::new(detail))).collect().await)
 }
@@ -45,22 +45,22 @@ pub async fn details(ctx: &Context, targets: &[Descriptor]) -> Result<HashMap<Di
 ///
 /// # Errors
 /// When a document is here and cannot be used.
-pub async fn detail(client: &Client, target: &Descriptor, matcher: &Matcher) -> Result<Detail> {
+pub async fn detail(held: &Held, target: &Descriptor, matcher: &Matcher) -> Result<Detail> {
     let mut found = Detail { size: target.size, ..Detail::default() };
-    let Some(parsed) = document(client, target).await? else { return Ok(found) };
+    let Some(parsed) = document(held, target).await? else { return Ok(found) };
     let (descriptor, manifest) = match parsed {
         Parsed::Manifest(manifest) => (target.clone(), manifest),
         Parsed::Index(index) => {
             found.platforms = declared(&index.manifests);
             let Some(best) = best(index.manifests, matcher) else { return Ok(found) };
             found.size += best.size;
-            let Some(Parsed::Manifest(manifest)) = document(client, &best).await? else { return Ok(found) };
+            let Some(Parsed::Manifest(manifest)) = document(held, &best).await? else { return Ok(found) };
             (best, manifest)
         }
     };
     found.size += manifest.config.size + manifest.layers.iter().map(|layer| layer.size).sum::<u64>();
     if found.platforms.is_empty()
-        && let Some(config) = image_config(client, &manifest).await?
+        && let Some(config) = image_config(held, &manifest).await?
     {
         found.platforms.push(config.platform.normalized());
     }
@@ -92,25 +92,19 @@ fn best(mut manifests: Vec<Descriptor>, matcher: &Matcher) -> Option<Descriptor>
 ///
 /// # Errors
 /// When it is here and cannot be used.
-pub(crate) async fn document(client: &Client, descriptor: &Descriptor) -> Result<Option<Parsed>> {
-    match client.content().bytes(&descriptor.digest, manifest::MAX_SIZE).await {
-        Ok(bytes) => Ok(Some(Parsed::read(descriptor, &bytes)?)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+pub(crate) async fn document(held: &Held, descriptor: &Descriptor) -> Result<Option<Parsed>> {
+    let bytes = held.bytes(&descriptor.digest, manifest::MAX_SIZE).await?;
+    Ok(bytes.map(|bytes| Parsed::read(descriptor, &bytes)).transpose()?)
 }
 
 /// Reads an image's config, or nothing when it is not here.
 ///
 /// # Errors
 /// When it is here and cannot be used.
-pub(crate) async fn image_config(client: &Client, manifest: &Manifest) -> Result<Option<ImageConfig>> {
+pub(crate) async fn image_config(held: &Held, manifest: &Manifest) -> Result<Option<ImageConfig>> {
     if !manifest.config.media_type.is_config() && manifest.config.media_type.as_str() != "application/octet-stream" {
         return Ok(None);
     }
-    match client.content().bytes(&manifest.config.digest, config::MAX_SIZE).await {
-        Ok(bytes) => Ok(Some(ImageConfig::read(&manifest.config.digest, &bytes)?)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    let bytes = held.bytes(&manifest.config.digest, config::MAX_SIZE).await?;
+    Ok(bytes.map(|bytes| ImageConfig::read(&manifest.config.digest, &bytes)).transpose()?)
 }

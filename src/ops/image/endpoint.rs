@@ -6,9 +6,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{full_name, get};
+use super::{full_name, get, here};
 use crate::containerd;
-use crate::containerd::store::ContainerdStore;
 use crate::docker::Address;
 use crate::kind::BoxFailure;
 use crate::layout::{ArchiveReader, LayoutFolder, ReadOptions, Selector};
@@ -237,7 +236,7 @@ impl Endpoint {
             Self::Containerd { at, name } => {
                 let ctx = &at.context(ctx);
                 let image = get(ctx, name).await?;
-                return Ok((Box::new(ContainerdStore::new(ctx.client().await?, &image.name)), image.target));
+                return Ok((here::source(ctx, &image.name).await?, image.target));
             }
             Self::Docker { engine, name } => return docker::export(ctx, engine.as_ref(), name).await,
             Self::Layout { path, selector } => {

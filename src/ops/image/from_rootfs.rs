@@ -48,7 +48,7 @@ impl Operation for FromRootfs {
             refuse_taken(ctx, &name, built.target()).await?;
         }
         let graph = graph::walk(&built, None, built.target(), &Selection::Present).await?;
-        let (plan, preview) = self.arrival.plan(ctx, Plan::new(()), &name, built.target(), &graph).await?;
+        let (plan, preview) = self.arrival.plan(ctx, Plan::new(()), &name, built.target(), &graph, &built).await?;
         self.found = Some((built, graph));
         Ok(plan.returning(preview))
     }

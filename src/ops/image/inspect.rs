@@ -6,13 +6,13 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
-use crate::containerd::Client;
 use crate::containerd::images::Image;
-use crate::containerd::snapshots::Snapshots;
 use crate::oci::manifest::MAX_DEPTH;
 use crate::oci::{Descriptor, Digest, Error as OciError, ImageConfig, Manifest, Matcher, Parsed, Platform, config};
+use crate::ops::content::Held;
 use crate::ops::image::detail::{detail, image_config};
-use crate::ops::{Context, Error, Result};
+use crate::ops::image::foresee::made_by;
+use crate::ops::{Context, Error, Result, snapshot};
 
 /// How many blobs of a document are looked up at the same time.
 const PARALLEL: usize = 8;
@@ -25,11 +25,10 @@ const MAX_NODES: usize = 10_000;
 /// # Errors
 /// [`Error::Incomplete`] when it is not here.
 pub async fn manifest(ctx: &Context, image: &Image) -> Result<Value> {
-    let client = ctx.client().await?;
-    match client.content().bytes(&image.target.digest, crate::oci::manifest::MAX_SIZE).await {
-        Ok(bytes) => json(&image.target, "manifest", &bytes),
-        Err(error) if error.is_not_found() => Err(missing(image, "its manifest")),
-        Err(error) => Err(error.into()),
+    let held = Held::new(ctx).await?;
+    match held.bytes(&image.target.digest, crate::oci::manifest::MAX_SIZE).await? {
+        Some(bytes) => json(&image.target, "manifest", &bytes),
+        None => Err(missing(ctx, image, "its manifest")),
     }
 }
 
@@ -39,11 +38,10 @@ pub async fn manifest(ctx: &Context, image: &Image) -> Result<Value> {
 /// [`Error::Incomplete`] when it is not here.
 pub async fn config(ctx: &Context, image: &Image, matcher: &Matcher) -> Result<Value> {
     let (_, manifest) = platform_manifest(ctx, image, matcher).await?;
-    let client = ctx.client().await?;
-    match client.content().bytes(&manifest.config.digest, config::MAX_SIZE).await {
-        Ok(bytes) => json(&manifest.config, "image config", &bytes),
-        Err(error) if error.is_not_found() => Err(missing(image, "its config")),
-        Err(error) => Err(error.into()),
+    let held = Held::new(ctx).await?;
+    match held.bytes(&manifest.config.digest, config::MAX_SIZE).await? {
+        Some(bytes) => json(&manifest.config, "image config", &bytes),
+        None => Err(missing(ctx, image, "its config")),
     }
 }
 
@@ -53,15 +51,15 @@ pub async fn config(ctx: &Context, image: &Image, matcher: &Matcher) -> Result<V
 /// [`Error::Incomplete`] when one of them is not here.
 pub async fn image_of(ctx: &Context, image: &Image, matcher: &Matcher) -> Result<(Descriptor, Manifest, ImageConfig)> {
     let (descriptor, manifest) = platform_manifest(ctx, image, matcher).await?;
-    match image_config(&ctx.client().await?, &manifest).await? {
+    match image_config(&Held::new(ctx).await?, &manifest).await? {
         Some(config) => Ok((descriptor, manifest, config)),
-        None => Err(missing(image, "its config")),
+        None => Err(missing(ctx, image, "its config")),
     }
 }
 
 async fn platform_manifest(ctx: &Context, image: &Image, matcher: &Matcher) -> Result<(Descriptor, Manifest)> {
-    let found = detail(&ctx.client().await?, &image.target, matcher).await?;
-    found.manifest.ok_or_else(|| missing(image, &format!("its manifest for {matcher}")))
+    let found = detail(&Held::new(ctx).await?, &image.target, matcher).await?;
+    found.manifest.ok_or_else(|| missing(ctx, image, &format!("its manifest for {matcher}")))
 }
 
 fn json(descriptor: &Descriptor, what: &'static str, bytes: &[u8]) -> Result<Value> {
@@ -70,7 +68,11 @@ fn json(descriptor: &Descriptor, what: &'static str, bytes: &[u8]) -> Result<Val
     })
 }
 
-fn missing(image: &Image, what: &str) -> Error {
+fn missing(ctx: &Context, image: &Image, what: &str) -> Error {
+    if let Some(verb) = made_by(ctx, &image.target) {
+        let state = format!("would be made by {verb}, and what it says is not known in a dry run");
+        return Error::Conflict { what: "image", name: image.name.clone(), state, cure: None };
+    }
     Error::Incomplete { image: image.name.clone(), missing: format!("{what} is not in the store") }
 }
 
@@ -160,10 +162,9 @@ impl Node {
 /// # Errors
 /// When a document is here and cannot be used, or there is no connection.
 pub async fn inspect(ctx: &Context, image: &Image, options: &InspectOptions) -> Result<Node> {
-    let client = ctx.client().await?;
     let look = Look {
-        snapshots: client.snapshots(&options.snapshotter),
-        client: client.clone(),
+        held: Held::new(ctx).await?,
+        snapshotter: options.snapshotter.clone(),
         content: options.content,
         nodes: AtomicUsize::new(0),
     };
@@ -171,8 +172,8 @@ pub async fn inspect(ctx: &Context, image: &Image, options: &InspectOptions) -> 
 }
 
 struct Look {
-    client: Client,
-    snapshots: Snapshots,
+    held: Held,
+    snapshotter: String,
     content: bool,
     /// How many pieces were looked at.
     nodes: AtomicUsize,
@@ -198,7 +199,7 @@ impl Look {
             if !descriptor.media_type.is_index() && !descriptor.media_type.is_manifest() {
                 return self.blob(descriptor, NodeKind::Blob).await;
             }
-            let Some(bytes) = self.bytes(&descriptor, crate::oci::manifest::MAX_SIZE).await? else {
+            let Some(bytes) = self.held.bytes(&descriptor.digest, crate::oci::manifest::MAX_SIZE).await? else {
                 let kind = match descriptor.media_type.is_index() {
                     true => NodeKind::Index(Vec::new()),
                     false => NodeKind::Manifest {
@@ -223,16 +224,16 @@ impl Look {
     }
 
     async fn manifest(&self, descriptor: &Descriptor, manifest: Manifest) -> Result<NodeKind> {
-        let image = if descriptor.is_attestation() { None } else { image_config(&self.client, &manifest).await? };
+        let image = if descriptor.is_attestation() { None } else { image_config(&self.held, &manifest).await? };
         let mut config = self.blob(manifest.config.clone(), NodeKind::Blob).await?;
         if self.content && config.here && manifest.config.media_type.is_config() {
-            let bytes = self.bytes(&manifest.config, config::MAX_SIZE).await?;
+            let bytes = self.held.bytes(&manifest.config.digest, config::MAX_SIZE).await?;
             config.content = bytes.map(|bytes| json(&manifest.config, "image config", &bytes)).transpose()?;
         }
         let (diff_ids, chain) =
             image.as_ref().map(|image| (image.rootfs.diff_ids.clone(), image.chain_ids())).unwrap_or_default();
         let unpacked = match chain.last() {
-            Some(top) => Some(self.is_unpacked(top).await?),
+            Some(top) => Some(snapshot::is_there(self.held.context(), &self.snapshotter, top.as_str()).await?),
             None => None,
         };
         let mut ids = diff_ids.into_iter().zip(chain);
@@ -258,27 +259,7 @@ impl Look {
 
     async fn blob(&self, descriptor: Descriptor, kind: NodeKind) -> Result<Node> {
         self.count(&descriptor)?;
-        let here = match self.client.content().info(&descriptor.digest).await {
-            Ok(_) => true,
-            Err(error) if error.is_not_found() => false,
-            Err(error) => return Err(error.into()),
-        };
+        let here = self.held.info(&descriptor.digest).await?.is_some();
         Ok(Node { descriptor, here, content: None, kind })
-    }
-
-    async fn bytes(&self, descriptor: &Descriptor, limit: u64) -> Result<Option<bytes::Bytes>> {
-        match self.client.content().bytes(&descriptor.digest, limit).await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn is_unpacked(&self, top: &Digest) -> Result<bool> {
-        match self.snapshots.stat(top.as_str()).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error.into()),
-        }
     }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::copy::{Copied, Copy, CopyOptions, Platforms};
 use super::endpoint::Endpoint;
-use crate::containerd::store::ContainerdStore;
+use super::here;
 use crate::oci::{Descriptor, Digest, Matcher, Reference, manifest};
 use crate::ops::{Context, Error, Operation, Plan, Result, content};
 use crate::registry;
@@ -60,7 +60,9 @@ async fn described(ctx: &Context, digest: &Digest) -> Result<Descriptor> {
         Err(error) => return Err(error),
     };
     let media_type = match size <= manifest::MAX_SIZE {
-        true => manifest::sniff(&ctx.client().await?.content().bytes(digest, manifest::MAX_SIZE).await?),
+        true => {
+            content::Held::new(ctx).await?.bytes(digest, manifest::MAX_SIZE).await?.and_then(|b| manifest::sniff(&b))
+        }
         false => None,
     };
     let media_type =
@@ -84,7 +86,7 @@ impl Operation for Push {
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Copied>> {
         if let Some(digest) = &self.manifest {
             let root = described(ctx, digest).await?;
-            self.copy.open(ContainerdStore::new(ctx.client().await?, digest.as_str()), &root);
+            self.copy.open(here::source(ctx, digest.as_str()).await?, &root);
         }
         self.copy.plan(ctx).await
     }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::copy::{Copy, CopyOptions, Platforms};
 use super::endpoint::Endpoint;
+use super::foresee::UNKNOWN_SIZE;
 use super::get;
 use crate::kind::BoxFailure;
 use crate::layout::{ArchiveWriter, Selector, WriteOptions};
@@ -49,17 +50,20 @@ impl Operation for Save {
 
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<u64>> {
         let platforms = self.options.platforms.clone().map_or(Platforms::Present, Platforms::Fitting);
-        let mut bytes = 0;
+        let (mut bytes, mut unknown) = (0, false);
         self.copies.clear();
         for name in &self.names {
             let name = get(ctx, name).await?.name;
             let target = Endpoint::Archive { path: self.path.clone(), selector: Selector::Name(name.clone()) };
             let options = CopyOptions { platforms: platforms.clone(), ..CopyOptions::default() };
             let mut copy = Copy::new(Endpoint::here(&name), target, options);
-            bytes += copy.find(ctx).await?.size();
+            let found = copy.find(ctx).await?;
+            bytes += found.size();
+            unknown |= found.unknown;
             self.copies.push(copy);
         }
-        let action = format!("write {} to {}", self.names.join(", "), self.path.display());
+        let size = if unknown { format!(", {UNKNOWN_SIZE}") } else { String::new() };
+        let action = format!("write {} to {}{size}", self.names.join(", "), self.path.display());
         Ok(Plan::new(bytes).path(ctx.local(&self.path), action))
     }
 

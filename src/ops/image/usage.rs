@@ -4,7 +4,8 @@ use crate::containerd::images::Image;
 use crate::oci::Matcher;
 use crate::ops::image::check::check;
 use crate::ops::image::inspect::image_of;
-use crate::ops::{Context, Result};
+use crate::ops::snapshot::would_be_there;
+use crate::ops::{Context, Level, Result};
 
 /// The disk that an image takes. What it shares with other images is counted for each of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,6 +34,11 @@ pub async fn usage(ctx: &Context, image: &Image, snapshotter: &str) -> Result<Us
     let (_, _, config) = image_of(ctx, image, &Matcher::host()).await?;
     let snapshots = ctx.client().await?.snapshots(snapshotter);
     for chain_id in config.chain_ids() {
+        if would_be_there(ctx, snapshotter, chain_id.as_str()) {
+            let name = &image.name;
+            ctx.note(Level::Info, &format!("{name}: what its layers take unpacked is not known in a dry run"));
+            break;
+        }
         match snapshots.usage(chain_id.as_str()).await {
             Ok(one) => {
                 usage.snapshots += one.size;

@@ -19,6 +19,7 @@ pub use delete::Delete;
 pub(in crate::ops) use diff::Packing;
 pub use diff::{Diff, DiffOptions};
 pub use get::get;
+pub(in crate::ops) use get::{is_there, would_be_there, would_exist};
 pub use label::Label;
 pub use list::{children, list};
 pub use mount::Mount;

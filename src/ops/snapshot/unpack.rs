@@ -6,6 +6,7 @@ use super::{Snapshot, get};
 use crate::containerd::images::Image;
 use crate::grant::Access;
 use crate::oci::{Descriptor, Digest, Matcher, Parsed, manifest};
+use crate::ops::content::Held;
 use crate::ops::image::{detail, get as image_of_name, snapshotter};
 use crate::ops::lease::Leased;
 use crate::ops::unpack::Unpacker;
@@ -36,20 +37,16 @@ impl Unpack {
             return Ok(target);
         }
         let neither = || Error::argument(&self.what, "is neither a manifest nor an index");
-        let content = ctx.client().await?.content();
-        let bytes = match content.info(&digest).await {
-            Ok(info) if info.size > manifest::MAX_SIZE => return Err(neither()),
-            Ok(_) => content.bytes(&digest, manifest::MAX_SIZE).await?,
-            Err(error) if error.is_not_found() => {
-                return Err(Error::NotFound {
-                    what: "manifest",
-                    name: self.what.clone(),
-                    nearest: None,
-                    cure: Some("images().map(|i| i.digest) lists those that images point to".into()),
-                });
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let held = Held::new(ctx).await?;
+        if held.info(&digest).await?.is_some_and(|info| info.size > manifest::MAX_SIZE) {
+            return Err(neither());
+        }
+        let bytes = held.bytes(&digest, manifest::MAX_SIZE).await?.ok_or_else(|| Error::NotFound {
+            what: "manifest",
+            name: self.what.clone(),
+            nearest: None,
+            cure: Some("images().map(|i| i.digest) lists those that images point to".into()),
+        })?;
         let media_type = manifest::sniff(&bytes).filter(|known| known.is_manifest() || known.is_index());
         let descriptor = Descriptor::new(media_type.ok_or_else(neither)?, digest, bytes.len() as u64);
         // A config looks like a manifest that does not say what it is.
@@ -79,7 +76,7 @@ impl Operation for Unpack {
         };
         let snapshotter = snapshotter(ctx, self.snapshotter.as_deref()).await?;
         let leased = Leased::new(ctx).await?;
-        let manifest = detail(leased.client(), &target, &self.platform).await?.manifest;
+        let manifest = detail(&Held::new(ctx).await?, &target, &self.platform).await?.manifest;
         let (_, manifest) = manifest.ok_or_else(|| Error::Incomplete {
             image: self.what.clone(),
             missing: format!("its manifest for {} is not in the store", self.platform),

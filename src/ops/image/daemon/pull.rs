@@ -92,7 +92,7 @@ impl Operation for PullByDaemon {
             let (source, root) = registry.source(ctx, &self.options).await?;
             let selection = Selection::Matching(self.arrival.platforms.clone());
             let graph = graph::walk(&*source, None, &root, &selection).await?;
-            let (plan, image) = self.arrival.plan(ctx, plan, &self.name, &root, &graph).await?;
+            let (plan, image) = self.arrival.plan(ctx, plan, &self.name, &root, &graph, &*source).await?;
             return Ok(plan.returning(Some(image)));
         }
         let mut plan = plan.step(Access::Write, ctx.target(), format!("have the daemon fetch {}", self.name));

@@ -9,6 +9,7 @@ use crate::kind::Failure;
 use crate::oci::{Descriptor, Reference};
 use crate::ops::copy::Totals;
 use crate::ops::graph::{self, Selection};
+use crate::ops::image::foresee::{UNKNOWN_SIZE, made_by};
 use crate::ops::image::{Copied, Endpoint, PushOptions, get};
 use crate::ops::lease::Leased;
 use crate::ops::{Context, Error, Operation, Plan, Result};
@@ -31,17 +32,20 @@ impl PushByDaemon {
         Copied { target: Endpoint::Registry(self.target.clone()), root, totals, companions: 0, image: None }
     }
 
-    /// Finds what is sent, and how many bytes that is: all of the image has to be here.
-    async fn find(&self, ctx: &Context) -> Result<(String, Descriptor, u64)> {
+    /// Finds what is sent, and how many bytes that is, where that is known: all of the image has to be here.
+    async fn find(&self, ctx: &Context) -> Result<(String, Descriptor, Option<u64>)> {
         let name = self.options.source.clone().unwrap_or_else(|| self.target.to_string());
         let image = get(ctx, &name).await?;
         let (source, root) = Endpoint::here(&image.name).source(ctx, &self.options.registry).await?;
+        if made_by(ctx, &root).is_some() {
+            return Ok((image.name, root, None));
+        }
         let incomplete = |missing: String| Error::Incomplete { image: image.name.clone(), missing };
         let graph = graph::walk(&*source, None, &root, &Selection::Present).await.map_err(|error| {
             if error.kind() == crate::kind::Kind::NotFound { incomplete(error.to_string()) } else { error }
         })?;
         if graph.left_out.is_empty() {
-            return Ok((image.name.clone(), root, graph.size()));
+            return Ok((image.name.clone(), root, Some(graph.size())));
         }
         let count = graph.left_out.len();
         Err(Error::Argument {
@@ -83,10 +87,21 @@ impl Operation for PushByDaemon {
         let remote = remote(ctx, &self.target, &self.options.registry).await?;
         let (name, root, bytes) = self.find(ctx).await?;
         let target = self.target.locator();
-        let plan = Plan::new(self.copied(root.clone(), Totals::default()))
-            .step(Access::Write, ctx.target(), format!("have the daemon send {name}"))
-            .transfer(target.clone(), format!("send the content of {name}"), bytes)
-            .step(Access::Write, target, format!("point {} to {}", self.target, root.digest));
+        let plan = Plan::new(self.copied(root.clone(), Totals::default()));
+        let plan = plan.step(Access::Write, ctx.target(), format!("have the daemon send {name}"));
+        let send = format!("send the content of {name}");
+        let plan = match bytes {
+            Some(bytes) => plan.transfer(target.clone(), send, bytes).step(
+                Access::Write,
+                target,
+                format!("point {} to {}", self.target, root.digest),
+            ),
+            None => plan.step(Access::Write, target.clone(), format!("{send}, {UNKNOWN_SIZE}")).step(
+                Access::Write,
+                target,
+                format!("point {} to it", self.target),
+            ),
+        };
         self.found = Some((remote, name, root));
         Ok(plan)
     }
