@@ -5,7 +5,7 @@ use super::source::{Map, Missing, all_of, array, call, sequence, text};
 use super::table::{
     ANY, COMMAND, Command, Form, QUIET, Tier, Value, listed, one, option, process, script, silent, switch,
 };
-use super::{Result, Step};
+use super::{Error, Result, Step};
 
 const GROUP: &str = "tasks";
 const A: Tier = Tier::A;
@@ -122,7 +122,13 @@ fn metrics(p: &Parsed) -> Result<Vec<Step>> {
     let metrics = format!("metrics({})", p.text(0));
     match p.value("format") {
         Some("json") => script(format!("print(to_json({metrics}.record, #{{ indent: 2 }}))")),
-        _ => script(format!("{metrics}.listed")),
+        None | Some("table") => script(format!("{metrics}.listed")),
+        Some(other) => Err(Error::BadValue {
+            command: p.command.path(),
+            flag: "--format".to_owned(),
+            value: other.to_owned(),
+            problem: "must be table or json".to_owned(),
+        }),
     }
 }
 

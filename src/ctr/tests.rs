@@ -97,6 +97,7 @@ fn lines_are_what_a_user_would_write() {
     );
     is("t metrics --format json web", "print(to_json(metrics(\"web\").record, #{ indent: 2 }))");
     is("t metrics web", "metrics(\"web\").listed");
+    fails("t metrics --format wide web", "ctr tasks metrics --format wide must be table or json", "");
     is("ns create shop team=core", "namespaces::create(\"shop\", #{ team: \"core\" })");
     is("leases rm a b", "for l in [\"a\", \"b\"] { leases::delete(l); print(l) }");
     is("ns label shop team=", "namespace(\"shop\").label(#{ team: \"\" })");

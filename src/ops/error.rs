@@ -339,6 +339,14 @@ impl From<Refused> for Error {
     }
 }
 
+/// Takes what is gone already for deleted.
+pub(in crate::ops) fn settled(answer: containerd::Result<()>) -> Result<()> {
+    match answer {
+        Err(error) if !error.is_not_found() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

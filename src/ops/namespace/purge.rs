@@ -6,13 +6,14 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 
 use super::{Delete, get};
+use crate::containerd::Client;
 use crate::containerd::content::{Info, Status};
 use crate::containerd::images::{Deletion, Image};
 use crate::containerd::leases::Lease;
-use crate::containerd::{self, Client};
 use crate::grant::Access;
 use crate::oci::Digest;
 use crate::ops::disk::{Bytes, Item, everywhere, measure};
+use crate::ops::error::settled;
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result, container, content, lease, sandbox, snapshot, task};
 
@@ -253,14 +254,6 @@ async fn collect(inside: &Context, client: &Client) -> Result<()> {
     lease::end(client, &lease).await?;
     undo.forget();
     Ok(())
-}
-
-/// What is gone already is as wanted.
-fn settled(answer: containerd::Result<()>) -> Result<()> {
-    match answer {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(()),
-    }
 }
 
 /// Fails with all that failed.

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 
 use super::{Found, get};
-use crate::containerd;
 use crate::containerd::sandboxes::Sandbox;
 use crate::grant::Access;
+use crate::ops::error::settled;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result};
 
 /// Stops a sandbox, ends its shim, and removes its record.
@@ -64,14 +64,7 @@ impl Operation for Delete {
         };
         bearable(sandboxes.stop(&sandbox).await)?;
         bearable(sandboxes.shut_down(&sandbox).await)?;
+        // Some controllers remove the record themselves.
         settled(sandboxes.delete(&sandbox.id).await)
-    }
-}
-
-/// What is gone already is as wanted: some controllers remove the record themselves.
-fn settled(answer: containerd::Result<()>) -> Result<()> {
-    match answer {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(()),
     }
 }

@@ -108,15 +108,17 @@ fn label(call: &Call<'_>, namespace: NamespaceObject, labels: Map) -> Result<Nam
     call.run(ops::namespace::Label::new(&namespace.0.name, labels)).map(NamespaceObject)
 }
 
+const CGROUP: Opt = Opt::new(
+    "cgroup",
+    "bool",
+    "Whether the cgroup of this host goes too that runc made for the containers of the namespace; there must be nothing in it. Needs `host` access. Default false.",
+);
+
 const DELETE: Spec = Spec {
     name: "delete",
     on: On::Module("namespaces"),
     params: &[Param::of("name", Names::Namespace)],
-    options: &[Opt::new(
-        "cgroup",
-        "bool",
-        "Whether the cgroup of this host goes too that runc made for the containers of the namespace; there must be nothing in it. Needs `host` access. Default false.",
-    )],
+    options: &[CGROUP],
     access: Access::Delete,
     doc: "Removes a namespace that has no images and no containers.",
     examples: &[
@@ -169,23 +171,25 @@ impl Object for PurgedObject {
     }
 }
 
+const PURGE_OPTIONS: [Opt; 3] = [
+    Opt::new(
+        "force",
+        "bool",
+        "Whether containers that run are killed; without it they keep the namespace. Default false.",
+    ),
+    Opt::new(
+        "plan",
+        "bool",
+        "Whether nothing is removed, and the result is what would go, whatever runs. Default false.",
+    ),
+    CGROUP,
+];
+
 const PURGE: Spec = Spec {
     name: "purge",
     on: On::Module("namespaces"),
     params: &[Param::of("name", Names::Namespace)],
-    options: &[
-        Opt::new(
-            "force",
-            "bool",
-            "Whether containers that run are killed; without it they keep the namespace. Default false.",
-        ),
-        Opt::new(
-            "plan",
-            "bool",
-            "Whether nothing is removed, and the result is what would go, whatever runs. Default false.",
-        ),
-        Opt::new("cgroup", "bool", "Whether the cgroup goes too, as with `namespaces::delete`. Default false."),
-    ],
+    options: &PURGE_OPTIONS,
     access: Access::Delete,
     doc: "Removes a namespace with all that is in it: containers with their tasks, networks and snapshots, sandboxes, images, content that is being written, snapshots of all snapshotters, content, and leases; then waits until the daemon's collector has freed the space.\n\n\
         What other namespaces hold too stays theirs. What was made in the namespace after the call had looked keeps it, with an error; the call can be made again, as after any interruption. A kubelet that runs makes anew what `k8s.io` loses.",
@@ -209,6 +213,34 @@ fn purge(call: &Call<'_>, name: Name, options: Options) -> Result<PurgedObject> 
     Ok(PurgedObject(purged))
 }
 
+const METHOD_DELETE: Spec = Spec {
+    name: "delete",
+    on: On::Method,
+    params: &[],
+    options: &[CGROUP],
+    access: Access::Delete,
+    doc: "Removes the namespace, which must have no images and no containers.",
+    examples: &[Example::runs("namespaces::create(\"example-gone\").delete()")],
+};
+
+fn method_delete(call: &Call<'_>, namespace: NamespaceObject, options: Options) -> Result<()> {
+    delete(call, Name(namespace.0.name), options)
+}
+
+const METHOD_PURGE: Spec = Spec {
+    name: "purge",
+    on: On::Method,
+    params: &[],
+    options: &PURGE_OPTIONS,
+    access: Access::Delete,
+    doc: "Removes the namespace with all that is in it, as `namespaces::purge` does.",
+    examples: &[Example::gives("namespaces::create(\"example-full\").purge().images", "[]")],
+};
+
+fn method_purge(call: &Call<'_>, namespace: NamespaceObject, options: Options) -> Result<PurgedObject> {
+    purge(call, Name(namespace.0.name), options)
+}
+
 /// Registers the functions and objects of namespaces.
 pub(crate) fn register(catalog: &mut Catalog) {
     catalog.add_object::<NamespaceObject>();
@@ -219,4 +251,6 @@ pub(crate) fn register(catalog: &mut Catalog) {
     catalog.add(&DELETE, delete);
     catalog.add_object::<PurgedObject>();
     catalog.add(&PURGE, purge);
+    catalog.add(&METHOD_DELETE, method_delete);
+    catalog.add(&METHOD_PURGE, method_purge);
 }
