@@ -21,6 +21,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
         trial("ops::namespace::purge removes it with all that is in it", env, purge),
         trial("ops::namespace::what another namespace holds too stays there", env, shared),
+        trial("ops::namespace::a snapshot goes too whose child the collector took before", env, collected),
         trial("ops::namespace::a dry purge leaves nothing to see, and all in place", env, dry),
         trial("ops::namespace::purge needs a grant for each of its steps", env, granted),
     ]
@@ -137,6 +138,24 @@ fn shared(env: &Env) {
     assert!(purged["freed_snapshots"].as_u64().unwrap() > 0);
     let check = stage.env.ctr(&["-n", &other, "images", "check"]).ok();
     assert!(check.contains("complete"), "{check}");
+}
+
+fn collected(env: &Env) {
+    let stage = Stage::new(env, "purge");
+    let name = &stage.namespace;
+    stage.value(&format!(
+        "snapshots::prepare(\"child\", image({IMAGE:?}).chain_id()); \
+         snapshots::label(\"child\", #{{ \"containerd.io/gc.root\": () }}); \
+         leases::delete(leases::create(), #{{ wait: true }}); 1"
+    ));
+    let keys = stage.value("snapshots::list().map(|s| s.key)");
+    assert!(!keys.as_array().unwrap().is_empty() && !keys.as_array().unwrap().contains(&json!("child")), "{keys}");
+    // What containerd says of it: it counts the child still.
+    let parent = stage.value(&format!("image({IMAGE:?}).chain_id()"));
+    let refused = stage.script(&format!("snapshots::delete({parent}, #{{ force: true }})")).unwrap_err();
+    assert!(refused.error.message.contains("with child"), "{refused:?}");
+    stage.value(&format!("namespaces::purge({name:?}); 1"));
+    assert!(!exists(&stage));
 }
 
 fn dry(env: &Env) {

@@ -11,6 +11,7 @@ use crate::containerd::content::{Info, Status};
 use crate::containerd::images::{Deletion, Image};
 use crate::containerd::leases::Lease;
 use crate::grant::Access;
+use crate::kind::{Failure, Kind};
 use crate::oci::Digest;
 use crate::ops::disk::{Bytes, Item, everywhere, measure};
 use crate::ops::error::settled;
@@ -219,8 +220,14 @@ impl Operation for Purge {
         for reference in &self.found.ingests {
             failed.push(settled(client.content().abort(reference).await));
         }
+        // Where the collector took a child a moment before, containerd goes on counting it and refuses the parent, which
+        // the collector alone can take then (core/metadata/gc.go leaves the parent's list of children as it is).
+        let mut refused = None;
         for delete in self.snapshots {
-            failed.push(delete.apply(&inside).await.map(drop));
+            match delete.apply(&inside).await {
+                Err(error) if error.kind() == Kind::Conflict => refused = Some(error),
+                answer => failed.push(answer.map(drop)),
+            }
         }
         let jobs = stream::iter(self.blobs).map(|digest| {
             let content = client.content();
@@ -234,6 +241,9 @@ impl Operation for Purge {
         collect(&inside, &client).await?;
         match Delete::new(&self.name, self.cgroup).apply(ctx).await {
             Err(Error::Conflict { what, name, state, .. }) => {
+                if let Some(refused) = refused {
+                    return Err(refused);
+                }
                 let state = format!("{state}: something was made in it meanwhile");
                 Err(Error::Conflict {
                     what,
