@@ -85,21 +85,7 @@ impl Kind {
     /// Returns the kind that scripts see by this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        let kinds = [
-            Self::Usage,
-            Self::Denied,
-            Self::NotFound,
-            Self::AlreadyExists,
-            Self::Conflict,
-            Self::Unauthorized,
-            Self::Unavailable,
-            Self::Timeout,
-            Self::Integrity,
-            Self::NoSpace,
-            Self::Cancelled,
-            Self::Internal,
-        ];
-        kinds.into_iter().find(|kind| kind.as_str() == name)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
     /// Sorts what the kernel said of a file; none when it depends on what the file is for.
