@@ -17,6 +17,9 @@ use crate::ops::Result;
 /// How long settling may take before the rest is left to leases' expiry.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a step may take at the least when the one before it came to its end: a slow daemon is not one that is gone.
+const STEP_PATIENCE: Duration = Duration::from_secs(3);
+
 /// One step back, and what stays when it is not made.
 struct Job {
     what: String,
@@ -60,7 +63,8 @@ impl Debts {
     }
 
     /// Takes back everything, of each operation the newest first, and what that leaves to be taken back. What is not done
-    /// within ten seconds stays, and is named in a warning. What is under way when this is dropped is owed as before.
+    /// within ten seconds stays, and is named in a warning; as long as steps come to their end, the next has three seconds of
+    /// its own, so that none stays for what the one before it took. What is under way when this is dropped is owed as before.
     ///
     /// Several may settle at once: the steps of one operation are made by one of them, one after the other, and none of them
     /// returns before the others are done with what was owed.
@@ -70,9 +74,11 @@ impl Debts {
             let done = self.0.done.notified();
             while let Some(mut current) = self.next() {
                 // Whoever failed later than this began has as long as if nobody had been at it.
-                let end = begun.max(current.steps.since) + PATIENCE;
+                let mut end = begun.max(current.steps.since) + PATIENCE;
                 while let Some(Job { what, back }) = current.steps.jobs.front_mut() {
-                    if tokio::time::timeout_at(end, back).await.is_err() {
+                    if tokio::time::timeout_at(end, back).await.is_ok() {
+                        end = end.max(Instant::now() + STEP_PATIENCE);
+                    } else {
                         tracing::warn!("{what} is left behind: it was not taken back within {} s", PATIENCE.as_secs());
                     }
                     current.steps.jobs.pop_front();
@@ -301,6 +307,23 @@ mod tests {
         owe("second", 5);
         settled.await.unwrap();
         assert_eq!(*seen.lock().unwrap(), ["first", "second"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_step_stays_for_what_the_one_before_it_took() {
+        let debts = Debts::default();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let mut undo = Undo::new(&debts);
+        for (name, takes) in [("never", 4), ("snapshot", 2), ("container", 2), ("task", 9)] {
+            let seen = seen.clone();
+            undo.push(name, async move {
+                tokio::time::sleep(Duration::from_secs(takes)).await;
+                seen.lock().unwrap().push(name);
+            });
+        }
+        drop(undo);
+        debts.settle().await;
+        assert_eq!(*seen.lock().unwrap(), ["task", "container", "snapshot"]);
     }
 
     /// Keeps what is warned of.

@@ -129,14 +129,16 @@ impl Shared {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner).insert(registry.to_owned(), piece);
     }
 
-    /// Returns an endpoint's address in use.
-    fn base(&self, endpoint: &Endpoint) -> Url {
-        let mut base = endpoint.base.clone();
-        if endpoint.fallback && self.is_plain(endpoint) == Some(true) {
-            // Cannot fail: both schemes are "special" to the URL standard.
-            let _ = base.set_scheme("http");
+    /// Returns an endpoint's address in use for what is asked there.
+    fn base(&self, endpoint: &Endpoint, target: &Target) -> Url {
+        if !endpoint.fallback {
+            return endpoint.base.clone();
         }
-        base
+        let mut plain = endpoint.base.clone();
+        // Cannot fail: both schemes are "special" to the URL standard.
+        let _ = plain.set_scheme("http");
+        // What it named while it spoke plain HTTP is its own, though others lost it meanwhile and look for TLS again.
+        if target.is_named_by(&plain) || self.is_plain(endpoint) == Some(true) { plain } else { endpoint.base.clone() }
     }
 }
 
@@ -316,7 +318,7 @@ impl Session {
     async fn attempt(&self, endpoint: &Arc<Endpoint>, call: &mut Call<'_>) -> Result<Done> {
         let mut challenges = 0;
         loop {
-            let base = self.shared.base(endpoint);
+            let base = self.shared.base(endpoint, &call.target);
             let (url, guard) = call.target.at(&base, endpoint);
             let own = url.origin() == base.origin();
             let login = self.shared.logins.of(base.origin());
@@ -365,6 +367,7 @@ impl Session {
             let reply = match sent {
                 Err(Error::Unreachable { source, .. })
                     if endpoint.fallback
+                        && own
                         && base.scheme() == "https"
                         && self.shared.is_plain(endpoint) != Some(false)
                         // As in containerd: not for a certificate that is not to be trusted.
@@ -374,14 +377,14 @@ impl Session {
                     self.shared.set_plain(endpoint, true);
                     continue;
                 }
-                Err(error @ Error::Unreachable { .. }) if endpoint.fallback && base.scheme() == "http" => {
+                Err(error @ Error::Unreachable { .. }) if endpoint.fallback && own && base.scheme() == "http" => {
                     // It may come back speaking TLS.
                     self.shared.plain.lock().unwrap_or_else(PoisonError::into_inner).remove(&endpoint.base.origin());
                     return Err(error);
                 }
                 other => other?,
             };
-            if endpoint.fallback && base.scheme() == "https" {
+            if endpoint.fallback && own && base.scheme() == "https" {
                 self.shared.set_plain(endpoint, false);
             }
             let may_learn = reply.direct && own && call.proof == Proof::Asked && challenges < MAX_CHALLENGES;

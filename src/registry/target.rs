@@ -27,11 +27,16 @@ pub(super) struct Place {
 }
 
 impl Target {
+    /// Returns whether it is an address that the host with this base named of itself.
+    pub(super) fn is_named_by(&self, base: &Url) -> bool {
+        matches!(self, Target::Named(place) if place.url.origin() == base.origin())
+    }
+
     /// Works out the address at a host, and who chose it.
     pub(super) fn at(&self, base: &Url, endpoint: &Endpoint) -> (Url, Option<Reach>) {
         match self {
             Target::Named(place) => {
-                let guard = (place.url.origin() != base.origin()).then_some(place.chooser);
+                let guard = (!self.is_named_by(base)).then_some(place.chooser);
                 (place.url.clone(), guard)
             }
             Target::Harbor(path, query) => {

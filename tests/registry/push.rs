@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::support::{client, copy, digest, reference, repository, sink};
 use crate::harness::fault::{Fault, FaultProxy};
+use crate::harness::registry::Registry;
 use crate::harness::{Env, Kind, trial};
 
 pub fn trials(env: &Env) -> Vec<Trial> {
@@ -26,6 +27,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("registry::push::wrong_bytes_are_refused", env, wrong_bytes),
         trial("registry::push::an_upload_that_is_given_up_is_taken_back", env, an_upload_is_taken_back),
         trial("registry::push::an_upload_goes_on_where_it_stopped", env, an_upload_goes_on),
+        trial("registry::push::plain_http_is_still_known_after_an_outage", env, plain_http_after_an_outage),
         trial("registry::push::the_empty_blob", env, the_empty_blob),
     ]
 }
@@ -248,6 +250,30 @@ fn an_upload_goes_on(env: &Env) {
         fourth.close(false).await.map_err(|e| e.to_string()).unwrap();
         drop(sink);
         wait_for_deletes(&proxy, 1).await;
+    });
+}
+
+/// An answer at the address that the registry named before it went away proves nothing of TLS.
+fn plain_http_after_an_outage(env: &Env) {
+    let mut registry = Registry::start(&env.new_folder("push"));
+    let client = client();
+    let target = format!("{}/outage:v1", registry.host());
+    let sink = sink(&client, &target);
+    let descriptors = [b"one".as_slice(), b"two"].map(blob);
+    let mut first = env.block_on(writer(&sink, &descriptors[0]));
+    registry.kill();
+    let error = env.block_on(repository(&client, &target).has_blob(&descriptors[1].digest)).unwrap_err();
+    assert_eq!(error.kind(), FailureKind::Unavailable, "{error}");
+    registry.restart();
+    env.block_on(async {
+        first.write(Bytes::from_static(b"one")).await.map_err(|e| e.to_string()).unwrap();
+        // docker-registry signs the addresses of uploads with a secret that it makes up when it starts.
+        let lost = first.commit().await.unwrap_err().to_string();
+        assert!(lost.contains("http://") && lost.contains("BLOB_UPLOAD_INVALID"), "{lost}");
+        let mut second = writer(&sink, &descriptors[1]).await;
+        second.write(Bytes::from_static(b"two")).await.map_err(|e| e.to_string()).unwrap();
+        second.commit().await.map_err(|e| e.to_string()).unwrap();
+        assert!(repository(&super::support::client(), &target).has_blob(&descriptors[1].digest).await.unwrap());
     });
 }
 

@@ -131,8 +131,9 @@ impl Operation for Run {
     async fn apply(self, ctx: &Context) -> Result<Ran> {
         let Self { create, options, rm } = self;
         let id = create.id().to_owned();
-        let container = create.apply(ctx).await?;
         let client = ctx.client().await?;
+        let container = create.apply(ctx).await?;
+        // Nothing is waited for in between: whoever drops this there would leave a container that nobody takes back.
         let mut undo = Undo::new(ctx.debts());
         let (undoing, record) = (client.undoing(), container.clone());
         undo.push(format!("container {}", record.id), async move {
