@@ -8,7 +8,7 @@ use crate::containerd::images::Deletion;
 use crate::containerd::leases::Lease;
 use crate::containerd::{Client, Labels};
 use crate::kind::Failure;
-use crate::ops::undo::Undo;
+use crate::ops::undo::{Undo, tell_left};
 use crate::ops::{Context, Result};
 
 mod create;
@@ -112,10 +112,8 @@ pub async fn make_as(client: &Client, undo: &mut Undo, terms: &Terms) -> Result<
     let (made, answer) = oneshot::channel::<()>();
     let (undoing, back) = (client.undoing(), id.clone());
     undo.push(format!("lease {id}"), async move {
-        if answer.await.is_ok()
-            && let Err(error) = undoing.leases().delete(&back, Deletion::Synchronous).await
-        {
-            tracing::warn!(id = %back, %error, "a lease was left behind");
+        if answer.await.is_ok() {
+            tell_left(&format!("lease {back}"), undoing.leases().delete(&back, Deletion::Synchronous).await);
         }
     });
     // In a task of its own: a request that is dropped half way may be carried out all the same, and nobody would know the

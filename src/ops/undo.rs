@@ -182,6 +182,15 @@ impl Drop for Undo {
     }
 }
 
+/// Says what stays when a step back failed; that it is gone already is what was wanted.
+pub(super) fn tell_left<T>(what: &str, result: crate::containerd::Result<T>) {
+    if let Err(error) = result
+        && !error.is_not_found()
+    {
+        tracing::warn!("{what} is left behind: {error}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,7 @@ use crate::containerd::snapshots::{Mount, Snapshots};
 use crate::containerd::{Client, Labels};
 use crate::oci::{self, Descriptor, Digest, ImageConfig, Manifest, config};
 use crate::ops::progress::{Meter, Progress};
-use crate::ops::undo::{Debts, Undo};
+use crate::ops::undo::{Debts, Undo, tell_left};
 use crate::ops::{Error, Result};
 
 /// The target of an unpacking, so that a remote snapshotter can say that it has it already.
@@ -307,10 +307,7 @@ impl Unpacker {
         let (snapshots, key) = (self.snapshots_undoing(), key.to_owned());
         let mut undo = Undo::new(&self.debts);
         undo.push(format!("snapshot {key} of {}", snapshots.snapshotter()), async move {
-            match snapshots.remove(&key).await {
-                Err(error) if !error.is_not_found() => tracing::warn!(%key, %error, "snapshot left behind"),
-                _ => {}
-            }
+            tell_left(&format!("snapshot {key}"), snapshots.remove(&key).await);
         });
         undo
     }

@@ -16,7 +16,7 @@ use crate::grant::Access;
 use crate::oci::spec::{Basis, NamespaceJoin, SpecOptions, UserFiles, build, cgroup_reach};
 use crate::oci::{Digest, ImageConfig, Manifest, Matcher, Spec};
 use crate::ops::lease::Leased;
-use crate::ops::undo::Undo;
+use crate::ops::undo::{Undo, tell_left};
 use crate::ops::unpack::Unpacker;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result, Seen, image};
 
@@ -294,11 +294,7 @@ impl Operation for Create {
         let mut undo = Undo::new(ctx.debts());
         let (undoing, key) = (client.undoing().snapshots(&snapshotter), self.id.clone());
         undo.push(format!("snapshot {key} of {snapshotter}"), async move {
-            if let Err(error) = undoing.remove(&key).await
-                && !error.is_not_found()
-            {
-                tracing::warn!(%key, %error, "a snapshot was left behind");
-            }
+            tell_left(&format!("snapshot {key} of {}", undoing.snapshotter()), undoing.remove(&key).await);
         });
         let users = tokio::task::spawn_blocking(move || user_files(&mounts))
             .await
@@ -321,7 +317,7 @@ impl Create {
         let (undoing, id) = (client.undoing().containers(), record.id.clone());
         undo.push(format!("container {id}"), async move {
             if told.await == Ok(true) {
-                let _ = undoing.delete(&id).await;
+                tell_left(&format!("container {id}"), undoing.delete(&id).await);
             }
         });
         let (maker, sandbox) = (client.containers(), record.sandbox.clone());

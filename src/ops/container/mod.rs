@@ -77,6 +77,7 @@ pub use wait::wait;
 
 use std::time::Duration;
 
+use crate::ops::undo::tell_left;
 use crate::containerd::containers::Container;
 use crate::containerd::io::Output;
 use crate::containerd::{Client, Labels};
@@ -128,9 +129,5 @@ async fn remove_task(client: Client, id: String) {
     let ended = tasks.waiting(&id, "").await;
     let _ = tasks.kill(&id, "", Signal::KILL.number(), true).await;
     let _ = tokio::time::timeout(KILL_PATIENCE, ended).await;
-    if let Err(error) = tasks.delete(&id).await
-        && !error.is_not_found()
-    {
-        tracing::warn!(%id, %error, "a task was left behind");
-    }
+    tell_left(&format!("task {id}"), tasks.delete(&id).await);
 }

@@ -19,7 +19,7 @@ use crate::oci::spec::{Basis, SpecOptions, UserFiles, build, cgroup_reach};
 use crate::oci::{Descriptor, Digest, Error as OciError, ImageConfig, Manifest, Matcher, Parsed, Spec};
 use crate::ops::lease::Leased;
 use crate::ops::snapshot::{Wanted, make};
-use crate::ops::undo::Undo;
+use crate::ops::undo::{Undo, tell_left};
 use crate::ops::{Context, Effect, Error, Level, Operation, Plan, Result, Seen, image};
 
 /// What a restoration may be told.
@@ -332,7 +332,8 @@ impl Operation for Restore {
             let Image { name, target, .. } = found.image.clone();
             let (images, undoing, gone) = (client.images(), client.undoing(), name.clone());
             let back = async move {
-                let _ = undoing.images().delete(&gone, None, crate::containerd::images::Deletion::Later).await;
+                let deleted = undoing.images().delete(&gone, None, crate::containerd::images::Deletion::Later).await;
+                tell_left(&format!("image {gone}"), deleted);
             };
             let step = async move { images.create(&name, &target, &Labels::new()).await };
             match undo.step(format!("image {}", found.image.name), step, back).await? {
@@ -343,7 +344,7 @@ impl Operation for Restore {
         let record = self.record(found.image.name.clone(), Some(&found), Some(spec));
         let (containers, undoing, gone) = (client.containers(), client.undoing(), self.id.clone());
         let back = async move {
-            let _ = undoing.containers().delete(&gone).await;
+            tell_left(&format!("container {gone}"), undoing.containers().delete(&gone).await);
         };
         let step = async move { containers.create(&record).await };
         let container = match undo.step(format!("container {}", self.id), step, back).await? {

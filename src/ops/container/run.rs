@@ -13,7 +13,7 @@ use crate::containerd::containers::Container;
 use crate::containerd::io::{LogTarget, Output, Pipes, Shape};
 use crate::containerd::tasks::{Stdio, Task};
 use crate::grant::Access;
-use crate::ops::undo::Undo;
+use crate::ops::undo::{Undo, tell_left};
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result};
 
 /// How a container is run.
@@ -137,9 +137,10 @@ impl Operation for Run {
         let mut undo = Undo::new(ctx.debts());
         let (undoing, record) = (client.undoing(), container.clone());
         undo.push(format!("container {}", record.id), async move {
-            let _ = undoing.containers().delete(&record.id).await;
-            if !record.snapshot_key.is_empty() {
-                let _ = undoing.snapshots(&record.snapshotter).remove(&record.snapshot_key).await;
+            tell_left(&format!("container {}", record.id), undoing.containers().delete(&record.id).await);
+            let Container { snapshotter, snapshot_key: key, .. } = record;
+            if !key.is_empty() {
+                tell_left(&format!("snapshot {key} of {snapshotter}"), undoing.snapshots(&snapshotter).remove(&key).await);
             }
         });
         let found = Snapshot { container, task: None };

@@ -25,7 +25,7 @@ use crate::containerd::Labels;
 use crate::containerd::snapshots::{Mount, Snapshots};
 use crate::oci::spec::IdMap;
 use crate::ops::snapshot::Mounted;
-use crate::ops::undo::Undo;
+use crate::ops::undo::{Undo, tell_left};
 use crate::ops::{Context, Error, Result};
 
 /// How deep folders may nest.
@@ -98,7 +98,7 @@ pub(super) async fn remapped(
     let mounts = snapshots.prepare(&key, parent, &Labels::new()).await?;
     let gone = key.clone();
     undo.push(format!("snapshot {gone}"), async move {
-        let _ = undoing.remove(&gone).await;
+        tell_left(&format!("snapshot {gone}"), undoing.remove(&gone).await);
     });
     let (users, groups) = (maps.users.to_vec(), maps.groups.to_vec());
     let temp_dir = ctx.settings().temp_dir.clone();

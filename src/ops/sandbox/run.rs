@@ -11,7 +11,7 @@ use crate::containerd::{self, Labels, identifier};
 use crate::grant::Access;
 use crate::oci::Spec;
 use crate::oci::spec::{default_spec, host_reach};
-use crate::ops::undo::Undo;
+use crate::ops::undo::{Undo, tell_left};
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result};
 
 /// How a sandbox is made.
@@ -115,7 +115,7 @@ impl Operation for Run {
         let (undoing, id) = (client.undoing().sandboxes(), self.id.clone());
         undo.push(format!("the record of sandbox {id}"), async move {
             if told_of.await == Ok(true) {
-                let _ = undoing.delete(&id).await;
+                tell_left(&format!("the record of sandbox {id}"), undoing.delete(&id).await);
             }
         });
         // In a task of its own: a request that is dropped half way may be carried out all the same.
