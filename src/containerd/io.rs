@@ -166,6 +166,24 @@ impl Pipes {
     }
 }
 
+/// Readers of a process's outputs that read nothing.
+#[derive(Debug)]
+pub struct Held {
+    _readers: Vec<fs::File>,
+}
+
+/// Keeps readers at a process's FIFOs, though those who asked for it give up meanwhile: the shim opens them for writing, and
+/// waits for ever where nobody reads (fifo(7)). For as long as it may be about to do so.
+#[must_use]
+pub fn hold(stdio: &Stdio) -> Held {
+    let open = |path: &String| {
+        fs::OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).ok()
+    };
+    // What begins otherwise is the address of a log (`file:`, `binary:`), and opened by the shim alone.
+    let outputs = [&stdio.stdout, &stdio.stderr].into_iter().filter(|path| path.starts_with('/'));
+    Held { _readers: outputs.filter_map(open).collect() }
+}
+
 /// What a process wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Output {
@@ -462,6 +480,23 @@ mod tests {
         drop(pipes);
         assert!(!folder.exists());
         assert_eq!(fs::read_dir(run.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_shim_that_opens_outputs_late_does_not_wait_for_who_gave_up() {
+        let run = tempfile::tempdir().unwrap();
+        let pipes = Pipes::open(run.path(), "c", Shape::Apart { stdin: false }).unwrap();
+        let stdio = Stdio { stderr: "file:///nowhere/log".into(), ..pipes.stdio().clone() };
+        let held = hold(&stdio);
+        // As a shim that has found the file by now, and opens it when it is no longer there.
+        let found = rustix::fs::open(&stdio.stdout, OFlags::PATH, Mode::empty()).unwrap();
+        drop(pipes);
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found));
+        let open = || OpenOptions::new().open_sender(&path);
+        assert!(open().is_ok());
+        drop(held);
+        let error = open().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NXIO.raw_os_error()), "somebody reads it still");
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use super::{
     CAPTURE_LIMIT, Finished, KILL_PATIENCE, LINGER, Signal, Snapshot, failure, get::not_running, reach, snapshot,
 };
 use crate::containerd::containers::Container;
-use crate::containerd::io::{LogTarget, Output, Pipes, Shape};
+use crate::containerd::io::{LogTarget, Output, Pipes, Shape, hold};
 use crate::containerd::tasks::{Exit, Status, Stdio};
 use crate::containerd::{Client, identifier};
 use crate::grant::Access;
@@ -291,6 +291,8 @@ pub(super) async fn create_exec(
     stdio: &Stdio,
     undo: &mut Undo,
 ) -> Result<()> {
+    // The request for its start may be cut off, and the shim goes on with it.
+    let held = hold(stdio);
     let (maker, stdio) = (client.tasks(), stdio.clone());
     let (of, name) = (id.to_owned(), exec_id.to_owned());
     let step = async move {
@@ -301,6 +303,7 @@ pub(super) async fn create_exec(
     };
     let (tasks, of, name) = (client.undoing().tasks(), id.to_owned(), exec_id.to_owned());
     let back = async move {
+        let _held = held;
         let ended = tasks.waiting(&of, &name).await;
         let killed = tasks.kill(&of, &name, Signal::KILL.number(), false).await;
         if killed.is_ok() {

@@ -77,12 +77,12 @@ pub use wait::wait;
 
 use std::time::Duration;
 
-use crate::ops::undo::tell_left;
 use crate::containerd::containers::Container;
 use crate::containerd::io::Output;
 use crate::containerd::{Client, Labels};
 use crate::oci::Spec;
 use crate::oci::spec::host_reach;
+use crate::ops::undo::tell_left;
 
 /// The label that keeps an image's stop signal (containerd `client/container_opts.go`).
 pub const STOP_SIGNAL_LABEL: &str = "io.containerd.image.config.stop-signal";

@@ -140,7 +140,10 @@ impl Operation for Run {
             tell_left(&format!("container {}", record.id), undoing.containers().delete(&record.id).await);
             let Container { snapshotter, snapshot_key: key, .. } = record;
             if !key.is_empty() {
-                tell_left(&format!("snapshot {key} of {snapshotter}"), undoing.snapshots(&snapshotter).remove(&key).await);
+                tell_left(
+                    &format!("snapshot {key} of {snapshotter}"),
+                    undoing.snapshots(&snapshotter).remove(&key).await,
+                );
             }
         });
         let found = Snapshot { container, task: None };

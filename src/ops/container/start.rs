@@ -8,7 +8,7 @@ use super::streams::{self, Inherited};
 use super::{Snapshot, failure, reach, remove_task, snapshot};
 use crate::containerd::Client;
 use crate::containerd::containers::{Container, RuncOptions};
-use crate::containerd::io::{LogTarget, Pipes, Shape, private_folder, remove_fifos};
+use crate::containerd::io::{LogTarget, Pipes, Shape, hold, private_folder, remove_fifos};
 use crate::containerd::snapshots::Mount;
 use crate::containerd::tasks::{Exit, Status, Stdio, Task};
 use crate::grant::Access;
@@ -319,8 +319,9 @@ pub(super) async fn create_task_with(
     // The request is never cut off: a daemon that loses it half way may leave a shim that nobody knows. An operation that
     // is dropped meanwhile leaves the answer to the undo.
     let (answered, mut answer) = tokio::sync::watch::channel(None);
-    let (request, io) = (id.clone(), stdio.clone());
+    let (request, io, held) = (id.clone(), stdio.clone(), hold(stdio));
     let creating = tokio::spawn(async move {
+        let _held = held;
         let made = tasks.create(&request, &mounts, &io, options.as_ref(), making.checkpoint.as_ref()).await;
         // Someone else's task must not be taken back: only what gets past an existing one is this operation's own.
         answered.send_replace(Some(!made.as_ref().is_err_and(crate::containerd::Error::is_already_exists)));
