@@ -4,6 +4,8 @@
 //! nothing of this program has to stay. FIFOs lie in a folder of their own (0700) that goes with its [`Pipes`], whatever
 //! happens to the process.
 
+mod held;
+
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,6 +17,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 
+pub use self::held::{Held, hold};
 use super::tasks::{Stdio, Task};
 
 /// What Go's `url.Parse` would not take as part of a path.
@@ -164,24 +167,6 @@ impl Pipes {
     pub fn leave(mut self) {
         self.folder.1 = true;
     }
-}
-
-/// Readers of a process's outputs that read nothing.
-#[derive(Debug)]
-pub struct Held {
-    _readers: Vec<fs::File>,
-}
-
-/// Keeps readers at a process's FIFOs, though those who asked for it give up meanwhile: the shim opens them for writing, and
-/// waits for ever where nobody reads (fifo(7)). For as long as it may be about to do so.
-#[must_use]
-pub fn hold(stdio: &Stdio) -> Held {
-    let open = |path: &String| {
-        fs::OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).ok()
-    };
-    // What begins otherwise is the address of a log (`file:`, `binary:`), and opened by the shim alone.
-    let outputs = [&stdio.stdout, &stdio.stderr].into_iter().filter(|path| path.starts_with('/'));
-    Held { _readers: outputs.filter_map(open).collect() }
 }
 
 /// What a process wrote.
@@ -480,23 +465,6 @@ mod tests {
         drop(pipes);
         assert!(!folder.exists());
         assert_eq!(fs::read_dir(run.path()).unwrap().count(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_shim_that_opens_outputs_late_does_not_wait_for_who_gave_up() {
-        let run = tempfile::tempdir().unwrap();
-        let pipes = Pipes::open(run.path(), "c", Shape::Apart { stdin: false }).unwrap();
-        let stdio = Stdio { stderr: "file:///nowhere/log".into(), ..pipes.stdio().clone() };
-        let held = hold(&stdio);
-        // As a shim that has found the file by now, and opens it when it is no longer there.
-        let found = rustix::fs::open(&stdio.stdout, OFlags::PATH, Mode::empty()).unwrap();
-        drop(pipes);
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found));
-        let open = || OpenOptions::new().open_sender(&path);
-        assert!(open().is_ok());
-        drop(held);
-        let error = open().unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NXIO.raw_os_error()), "somebody reads it still");
     }
 
     #[tokio::test]
