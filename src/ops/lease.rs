@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use crate::containerd::images::Deletion;
 use crate::containerd::leases::Lease;
 use crate::containerd::{Client, Labels};
 use crate::kind::Failure;
-use crate::ops::undo::{Undo, tell_left};
+use crate::ops::undo::Undo;
 use crate::ops::{Context, Result};
 
 mod create;
@@ -109,22 +107,12 @@ impl Default for Terms {
 /// When there is no connection, the id is taken, or the grant lacks `write`.
 pub async fn make_as(client: &Client, undo: &mut Undo, terms: &Terms) -> Result<Lease> {
     let id = terms.id.clone().unwrap_or_else(Lease::fresh_id);
-    let (made, answer) = oneshot::channel::<()>();
-    let (undoing, back) = (client.undoing(), id.clone());
-    undo.push(format!("lease {id}"), async move {
-        if answer.await.is_ok() {
-            tell_left(&format!("lease {back}"), undoing.leases().delete(&back, Deletion::Synchronous).await);
-        }
-    });
-    // In a task of its own: a request that is dropped half way may be carried out all the same, and nobody would know the
-    // lease.
-    let (maker, terms) = (client.clone(), terms.clone());
-    let making = tokio::spawn(async move {
-        let lease = maker.leases().create_named(&id, terms.lifetime, &terms.labels).await?;
-        let _ = made.send(());
-        Result::Ok(lease)
-    });
-    making.await?
+    let what = format!("lease {id}");
+    let (undoing, gone) = (client.undoing().leases(), id.clone());
+    let back = async move { undoing.delete(&gone, Deletion::Synchronous).await };
+    let (leases, terms) = (client.leases(), terms.clone());
+    let step = async move { leases.create_named(&id, terms.lifetime, &terms.labels).await };
+    Ok(undo.step(what, step, back).await??)
 }
 
 /// Deletes a lease, with what only it kept; one that is gone already is none to delete.

@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use crate::containerd;
+use crate::kind::chain;
 use crate::ops::Result;
 
 /// How long settling may take before the rest is left to leases' expiry.
@@ -20,10 +22,29 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a step may take at the least when the one before it came to its end: a slow daemon is not one that is gone.
 const STEP_PATIENCE: Duration = Duration::from_secs(3);
 
-/// One step back, and what stays when it is not made.
+/// One step back, which may say why it failed, and what stays when it is not made.
 struct Job {
     what: String,
-    back: Pin<Box<dyn Future<Output = ()> + Send>>,
+    back: Pin<Box<dyn Future<Output = Option<String>> + Send>>,
+}
+
+/// What a step back came to.
+pub trait Outcome {
+    /// Returns why what was to go stays, if it does; that it is gone already is what was wanted.
+    fn failure(self) -> Option<String>;
+}
+
+/// A step that cannot fail, or tells by itself what stays.
+impl Outcome for () {
+    fn failure(self) -> Option<String> {
+        None
+    }
+}
+
+impl<T> Outcome for containerd::Result<T> {
+    fn failure(self) -> Option<String> {
+        self.err().filter(|error| !error.is_not_found()).map(|error| chain(&error))
+    }
 }
 
 /// The steps back of one operation, in their order.
@@ -76,10 +97,15 @@ impl Debts {
                 // Whoever failed later than this began has as long as if nobody had been at it.
                 let mut end = begun.max(current.steps.since) + PATIENCE;
                 while let Some(Job { what, back }) = current.steps.jobs.front_mut() {
-                    if tokio::time::timeout_at(end, back).await.is_ok() {
-                        end = end.max(Instant::now() + STEP_PATIENCE);
-                    } else {
-                        tracing::warn!("{what} is left behind: it was not taken back within {} s", PATIENCE.as_secs());
+                    let why = match tokio::time::timeout_at(end, back).await {
+                        Ok(why) => {
+                            end = end.max(Instant::now() + STEP_PATIENCE);
+                            why
+                        }
+                        Err(_) => Some(format!("it was not taken back within {} s", PATIENCE.as_secs())),
+                    };
+                    if let Some(why) = why {
+                        tracing::warn!("{what} is left behind: {why}");
                     }
                     current.steps.jobs.pop_front();
                 }
@@ -131,11 +157,11 @@ impl Undo {
         Self { debts: debts.clone(), jobs: Vec::new() }
     }
 
-    /// Adds how to take back what was just made. Steps run in reverse order; a step treats "not found" as done.
+    /// Adds how to take back what was just made. Steps run in reverse order.
     ///
-    /// `what` names what stays when there is no time left for it.
-    pub fn push(&mut self, what: impl Into<String>, back: impl Future<Output = ()> + Send + 'static) {
-        self.jobs.push(Job { what: what.into(), back: Box::pin(back) });
+    /// `what` names what stays when the step fails or there is no time left for it.
+    pub fn push<O: Outcome>(&mut self, what: impl Into<String>, back: impl Future<Output = O> + Send + 'static) {
+        self.jobs.push(Job { what: what.into(), back: Box::pin(async move { back.await.failure() }) });
     }
 
     /// Does a step, and notes how to take it back, which is done only when the step was.
@@ -145,18 +171,18 @@ impl Undo {
     ///
     /// # Errors
     /// The outer one when the program is about to end or the step has a bug, the inner one what it failed with.
-    pub async fn step<T: Send + 'static, E: Send + 'static>(
+    pub async fn step<T: Send + 'static, E: Send + 'static, O: Outcome>(
         &mut self,
         what: impl Into<String>,
         step: impl Future<Output = std::result::Result<T, E>> + Send + 'static,
-        back: impl Future<Output = ()> + Send + 'static,
+        back: impl Future<Output = O> + Send + 'static,
     ) -> Result<std::result::Result<T, E>> {
         let (made, answer) = oneshot::channel::<()>();
-        self.push(what, async move {
-            if answer.await.is_ok() {
-                back.await;
-            }
-        });
+        let back = async move {
+            answer.await.ok()?;
+            back.await.failure()
+        };
+        self.jobs.push(Job { what: what.into(), back: Box::pin(back) });
         let doing = tokio::spawn(async move {
             let result = step.await;
             if result.is_ok() {
@@ -182,18 +208,10 @@ impl Drop for Undo {
     }
 }
 
-/// Says what stays when a step back failed; that it is gone already is what was wanted.
-pub(super) fn tell_left<T>(what: &str, result: crate::containerd::Result<T>) {
-    if let Err(error) = result
-        && !error.is_not_found()
-    {
-        tracing::warn!("{what} is left behind: {error}");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containerd::Fault;
 
     #[tokio::test]
     async fn steps_run_in_reverse_and_only_when_dropped() {
@@ -354,21 +372,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_there_is_no_time_for_is_named() {
+    async fn what_stays_is_named() {
         use tracing_subscriber::layer::SubscriberExt as _;
         let warnings = Warnings::default();
         let subscriber = tracing_subscriber::registry().with(warnings.clone());
         let guard = tracing::subscriber::set_default(subscriber);
         let debts = Debts::default();
         let mut undo = Undo::new(&debts);
-        undo.push("lease one", std::future::pending());
-        undo.push("snapshot two", std::future::pending());
+        undo.push("lease one", std::future::pending::<()>());
+        undo.push("snapshot two", std::future::pending::<()>());
         undo.push("task three", async {});
+        let answer = |fault| {
+            let (action, subject, message) = ("delete container", "four".to_owned(), "it has a task".to_owned());
+            containerd::Result::<()>::Err(containerd::Error::Call { fault, action, subject, message })
+        };
+        undo.push("container four", async move { answer(Fault::Conflict) });
+        undo.push("what is gone", async move { answer(Fault::NotFound) });
+        let made = async { Ok::<(), ()>(()) };
+        undo.step("container five", made, async move { answer(Fault::Conflict) }).await.unwrap().unwrap();
         drop(undo);
         debts.settle().await;
         drop(guard);
         let seen = warnings.0.lock().unwrap();
-        let named: Vec<bool> = ["snapshot two", "lease one"].iter().zip(&*seen).map(|(n, w)| w.contains(n)).collect();
-        assert_eq!((seen.len(), named), (2, vec![true, true]), "{seen:?}");
+        let (time, task) = ("it was not taken back within 10 s", "delete container four: it has a task");
+        let wanted = [("container five", task), ("container four", task), ("snapshot two", time), ("lease one", time)];
+        assert_eq!(seen.len(), wanted.len(), "{seen:?}");
+        for (said, (what, why)) in seen.iter().zip(wanted) {
+            assert!(said.contains(&format!("{what} is left behind: {why}")), "{seen:?}");
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::containerd::snapshots::{Mount, Snapshots};
 use crate::containerd::{Client, Labels};
 use crate::oci::{self, Descriptor, Digest, ImageConfig, Manifest, config};
 use crate::ops::progress::{Meter, Progress};
-use crate::ops::undo::{Debts, Undo, tell_left};
+use crate::ops::undo::{Debts, Undo};
 use crate::ops::{Error, Result};
 
 /// The target of an unpacking, so that a remote snapshotter can say that it has it already.
@@ -306,9 +306,8 @@ impl Unpacker {
     fn removal(&self, key: &str) -> Undo {
         let (snapshots, key) = (self.snapshots_undoing(), key.to_owned());
         let mut undo = Undo::new(&self.debts);
-        undo.push(format!("snapshot {key} of {}", snapshots.snapshotter()), async move {
-            tell_left(&format!("snapshot {key}"), snapshots.remove(&key).await);
-        });
+        let what = format!("snapshot {key} of {}", snapshots.snapshotter());
+        undo.push(what, async move { snapshots.remove(&key).await });
         undo
     }
 }

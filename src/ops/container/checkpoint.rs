@@ -241,11 +241,7 @@ impl Operation for Checkpoint {
         if found.runs {
             let (tasks, id) = (client.tasks(), self.id.clone());
             let (resuming, resumed) = (client.undoing().tasks(), self.id.clone());
-            let back = async move {
-                if let Err(error) = resuming.resume(&resumed).await {
-                    tracing::warn!(id = %resumed, %error, "container left paused");
-                }
-            };
+            let back = async move { resuming.resume(&resumed).await };
             let what = format!("the pause of {id}");
             pausing.step(what, async move { tasks.pause(&id).await }, back).await??;
         }

@@ -142,11 +142,7 @@ impl Commit {
         if pauses {
             let (tasks, id) = (client.tasks(), self.id.clone());
             let (resuming, resumed) = (client.undoing().tasks(), self.id.clone());
-            let back = async move {
-                if let Err(error) = resuming.resume(&resumed).await {
-                    tracing::warn!(id = %resumed, %error, "container left paused");
-                }
-            };
+            let back = async move { resuming.resume(&resumed).await };
             pausing.step(format!("the pause of container {id}"), async move { tasks.pause(&id).await }, back).await??;
         }
         let packing = Packing {

@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use chrono::DateTime;
-use tokio::sync::oneshot;
 
 use super::host::facts;
 use super::network::{self, NetworkOptions};
@@ -16,7 +15,7 @@ use crate::grant::Access;
 use crate::oci::spec::{Basis, NamespaceJoin, SpecOptions, UserFiles, build, cgroup_reach};
 use crate::oci::{Digest, ImageConfig, Manifest, Matcher, Spec};
 use crate::ops::lease::Leased;
-use crate::ops::undo::{Undo, tell_left};
+use crate::ops::undo::Undo;
 use crate::ops::unpack::Unpacker;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result, Seen, image};
 
@@ -293,9 +292,7 @@ impl Operation for Create {
         };
         let mut undo = Undo::new(ctx.debts());
         let (undoing, key) = (client.undoing().snapshots(&snapshotter), self.id.clone());
-        undo.push(format!("snapshot {key} of {snapshotter}"), async move {
-            tell_left(&format!("snapshot {key} of {}", undoing.snapshotter()), undoing.remove(&key).await);
-        });
+        undo.push(format!("snapshot {key} of {snapshotter}"), async move { undoing.remove(&key).await });
         let users = tokio::task::spawn_blocking(move || user_files(&mounts))
             .await
             .unwrap_or_else(|error| UserFiles::Unreadable(error.to_string()));
@@ -310,23 +307,14 @@ impl Operation for Create {
 }
 
 impl Create {
-    /// Writes the record, in a task of its own: a request that is dropped half way may be carried out all the same, and
-    /// whoever takes it back has to know.
+    /// Writes the record.
     async fn write(&self, client: &Client, record: Container, undo: &mut Undo) -> Result<Container> {
-        let (tell, told) = oneshot::channel();
+        let what = format!("container {}", record.id);
         let (undoing, id) = (client.undoing().containers(), record.id.clone());
-        undo.push(format!("container {id}"), async move {
-            if told.await == Ok(true) {
-                tell_left(&format!("container {id}"), undoing.delete(&id).await);
-            }
-        });
-        let (maker, sandbox) = (client.containers(), record.sandbox.clone());
-        let making = tokio::spawn(async move {
-            let made = maker.create(&record).await;
-            let _ = tell.send(made.is_ok());
-            made
-        });
-        match making.await? {
+        let back = async move { undoing.delete(&id).await };
+        let (containers, sandbox) = (client.containers(), record.sandbox.clone());
+        let step = async move { containers.create(&record).await };
+        match undo.step(what, step, back).await? {
             Err(error) if error.is_already_exists() => Err(self.taken()),
             Ok(made) if made.sandbox != sandbox => Err(Error::Argument {
                 name: "sandbox".to_owned(),

@@ -79,10 +79,9 @@ use std::time::Duration;
 
 use crate::containerd::containers::Container;
 use crate::containerd::io::Output;
-use crate::containerd::{Client, Labels};
+use crate::containerd::{self, Client, Labels};
 use crate::oci::Spec;
 use crate::oci::spec::host_reach;
-use crate::ops::undo::tell_left;
 
 /// The label that keeps an image's stop signal (containerd `client/container_opts.go`).
 pub const STOP_SIGNAL_LABEL: &str = "io.containerd.image.config.stop-signal";
@@ -124,10 +123,10 @@ pub(super) fn reaches_host(container: &Container) -> Option<&'static str> {
 }
 
 /// Ends a task whatever it does, and deletes it. For taking back: what is gone already is fine.
-async fn remove_task(client: Client, id: String) {
+async fn remove_task(client: Client, id: String) -> containerd::Result<()> {
     let tasks = client.tasks();
     let ended = tasks.waiting(&id, "").await;
     let _ = tasks.kill(&id, "", Signal::KILL.number(), true).await;
     let _ = tokio::time::timeout(KILL_PATIENCE, ended).await;
-    tell_left(&format!("task {id}"), tasks.delete(&id).await);
+    tasks.delete(&id).await.map(drop)
 }

@@ -10,7 +10,7 @@ use super::rootfs::user_files;
 use super::start::{Detached, Making, create_task_with, has_terminal, running};
 use super::{STOP_SIGNAL_LABEL, Signal, Snapshot, network, reach};
 use crate::containerd::containers::{Container, Runtime, read_spec};
-use crate::containerd::images::Image;
+use crate::containerd::images::{Deletion, Image};
 use crate::containerd::snapshots::{Kind, Mount};
 use crate::containerd::{Client, Labels, identifier};
 use crate::grant::Access;
@@ -19,7 +19,7 @@ use crate::oci::spec::{Basis, SpecOptions, UserFiles, build, cgroup_reach};
 use crate::oci::{Descriptor, Digest, Error as OciError, ImageConfig, Manifest, Matcher, Parsed, Spec};
 use crate::ops::lease::Leased;
 use crate::ops::snapshot::{Wanted, make};
-use crate::ops::undo::{Undo, tell_left};
+use crate::ops::undo::Undo;
 use crate::ops::{Context, Effect, Error, Level, Operation, Plan, Result, Seen, image};
 
 /// What a restoration may be told.
@@ -330,11 +330,8 @@ impl Operation for Restore {
         };
         if !found.named {
             let Image { name, target, .. } = found.image.clone();
-            let (images, undoing, gone) = (client.images(), client.undoing(), name.clone());
-            let back = async move {
-                let deleted = undoing.images().delete(&gone, None, crate::containerd::images::Deletion::Later).await;
-                tell_left(&format!("image {gone}"), deleted);
-            };
+            let (images, undoing, gone) = (client.images(), client.undoing().images(), name.clone());
+            let back = async move { undoing.delete(&gone, None, Deletion::Later).await };
             let step = async move { images.create(&name, &target, &Labels::new()).await };
             match undo.step(format!("image {}", found.image.name), step, back).await? {
                 Err(error) if error.is_already_exists() => {}
@@ -342,10 +339,8 @@ impl Operation for Restore {
             }
         }
         let record = self.record(found.image.name.clone(), Some(&found), Some(spec));
-        let (containers, undoing, gone) = (client.containers(), client.undoing(), self.id.clone());
-        let back = async move {
-            tell_left(&format!("container {gone}"), undoing.containers().delete(&gone).await);
-        };
+        let (containers, undoing, gone) = (client.containers(), client.undoing().containers(), self.id.clone());
+        let back = async move { undoing.delete(&gone).await };
         let step = async move { containers.create(&record).await };
         let container = match undo.step(format!("container {}", self.id), step, back).await? {
             Err(error) if error.is_already_exists() => return Err(self.taken("container")),

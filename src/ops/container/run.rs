@@ -13,7 +13,7 @@ use crate::containerd::containers::Container;
 use crate::containerd::io::{LogTarget, Output, Pipes, Shape};
 use crate::containerd::tasks::{Stdio, Task};
 use crate::grant::Access;
-use crate::ops::undo::{Undo, tell_left};
+use crate::ops::undo::Undo;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result};
 
 /// How a container is run.
@@ -135,17 +135,13 @@ impl Operation for Run {
         let container = create.apply(ctx).await?;
         // Nothing is waited for in between: whoever drops this there would leave a container that nobody takes back.
         let mut undo = Undo::new(ctx.debts());
-        let (undoing, record) = (client.undoing(), container.clone());
-        undo.push(format!("container {}", record.id), async move {
-            tell_left(&format!("container {}", record.id), undoing.containers().delete(&record.id).await);
-            let Container { snapshotter, snapshot_key: key, .. } = record;
-            if !key.is_empty() {
-                tell_left(
-                    &format!("snapshot {key} of {snapshotter}"),
-                    undoing.snapshots(&snapshotter).remove(&key).await,
-                );
-            }
-        });
+        let Container { snapshotter, snapshot_key: key, .. } = container.clone();
+        if !key.is_empty() {
+            let undoing = client.undoing().snapshots(&snapshotter);
+            undo.push(format!("snapshot {key} of {snapshotter}"), async move { undoing.remove(&key).await });
+        }
+        let (undoing, gone) = (client.undoing().containers(), id.clone());
+        undo.push(format!("container {id}"), async move { undoing.delete(&gone).await });
         let found = Snapshot { container, task: None };
         if options.detach {
             let terminal = options.create.spec.tty;

@@ -330,9 +330,7 @@ pub(super) async fn create_task_with(
     let (undoing, gone) = (client.undoing(), id.clone());
     undo.push(format!("task {gone}"), async move {
         let own = answer.wait_for(Option::is_some).await.is_ok_and(|own| *own == Some(true));
-        if own {
-            remove_task(undoing, gone).await;
-        }
+        if own { remove_task(undoing, gone).await } else { Ok(()) }
     });
     creating
         .await

@@ -15,7 +15,7 @@ use crate::containerd::{self, Client};
 use crate::kind::Failure;
 use crate::oci::spec::ConsoleSize;
 use crate::ops::execute::{permit, record};
-use crate::ops::undo::Undo;
+use crate::ops::undo::{Outcome, Undo};
 use crate::ops::{Context, Error, Plan, Result};
 
 /// How long output is waited for after the process ended.
@@ -328,7 +328,9 @@ async fn remove(ctx: &Context, id: &str) -> Result<()> {
         Err(error) if error.is_not_found() => return Ok(()),
         other => other?,
     };
-    super::remove_task(client.clone(), id.to_owned()).await;
+    if let Some(why) = super::remove_task(client.clone(), id.to_owned()).await.failure() {
+        tracing::warn!("task {id} is left behind: {why}");
+    }
     super::network::remove(&container).await?;
     client.containers().delete(id).await?;
     if !container.snapshot_key.is_empty() {

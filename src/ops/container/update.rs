@@ -66,11 +66,8 @@ impl Operation for Update {
         let mut undo = Undo::new(ctx.debts());
         if let Some(before) = found.container.spec.clone() {
             let (containers, id) = (client.undoing().containers(), self.id.clone());
-            undo.push(format!("the changed spec of container {id}"), async move {
-                if let Err(error) = containers.set_spec(&id, &before).await {
-                    tracing::warn!(%id, %error, "a spec was not set back");
-                }
-            });
+            let what = format!("the changed spec of container {id}");
+            undo.push(what, async move { containers.set_spec(&id, &before).await });
         }
         let updated = client.containers().set_spec(&self.id, &spec).await?;
         if found.task.is_some_and(|task| task.status.is_alive()) {

@@ -25,7 +25,7 @@ use crate::containerd::Labels;
 use crate::containerd::snapshots::{Mount, Snapshots};
 use crate::oci::spec::IdMap;
 use crate::ops::snapshot::Mounted;
-use crate::ops::undo::{Undo, tell_left};
+use crate::ops::undo::Undo;
 use crate::ops::{Context, Error, Result};
 
 /// How deep folders may nest.
@@ -97,9 +97,7 @@ pub(super) async fn remapped(
     let mut undo = Undo::new(ctx.debts());
     let mounts = snapshots.prepare(&key, parent, &Labels::new()).await?;
     let gone = key.clone();
-    undo.push(format!("snapshot {gone}"), async move {
-        tell_left(&format!("snapshot {gone}"), undoing.remove(&gone).await);
-    });
+    undo.push(format!("snapshot {gone}"), async move { undoing.remove(&gone).await });
     let (users, groups) = (maps.users.to_vec(), maps.groups.to_vec());
     let temp_dir = ctx.settings().temp_dir.clone();
     let cancel = ctx.grant().cancel().clone();

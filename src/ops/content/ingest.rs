@@ -13,7 +13,7 @@ use crate::containerd::content::{self, Info};
 use crate::containerd::{Client, Labels};
 use crate::oci::{self, Algorithm, Digest, Hasher};
 use crate::ops::file::resolve;
-use crate::ops::undo::{Undo, tell_left};
+use crate::ops::undo::Undo;
 use crate::ops::{Context, Error, Operation, Plan, Result, lease};
 
 /// The bytes that are read from a file at a time.
@@ -206,9 +206,7 @@ impl Operation for Ingest {
                 return Err(error.into());
             }
             let (undoing, begun) = (client.undoing(), reference.clone());
-            undo.push(format!("ingest {begun}"), async move {
-                tell_left(&format!("ingest {begun}"), undoing.content().abort(&begun).await);
-            });
+            undo.push(format!("ingest {begun}"), async move { undoing.content().abort(&begun).await });
         }
         let ingest = content::Ingest { reference, expected: Some(digest.clone()), total: Some(size), labels };
         if let Some(mut writer) = client.content().ingest(ingest).await? {

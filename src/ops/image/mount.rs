@@ -15,7 +15,7 @@ use crate::containerd::{Client, Labels};
 use crate::grant::Access;
 use crate::oci::{Digest, Matcher};
 use crate::ops::snapshot::{Wanted, attach, make};
-use crate::ops::undo::{Undo, tell_left};
+use crate::ops::undo::Undo;
 use crate::ops::{Context, Error, Operation, Plan, Result};
 
 /// Keeps a snapshot until it is removed by name (containerd docs/garbage-collection.md).
@@ -122,9 +122,7 @@ async fn lease(client: &Client, key: &str, snapshotter: &str, lifetime: Duration
     let (leases, id) = (client.leases(), key.to_owned());
     let step = async move { leases.create_named(&id, Some(lifetime), &labels).await };
     let (undoing, id) = (client.undoing().leases(), key.to_owned());
-    let back = async move {
-        tell_left(&format!("lease {id}"), undoing.delete(&id, Deletion::Later).await);
-    };
+    let back = async move { undoing.delete(&id, Deletion::Later).await };
     match undo.step(format!("lease {key}"), step, back).await? {
         // Before it is made, so that there is no moment in which it could be collected.
         Ok(_) => Ok(client.leases().add_resource(key, &snapshot).await?),

@@ -8,7 +8,7 @@ use super::journal::{Event, Journal, Past};
 use crate::containerd::images::Deletion;
 use crate::containerd::leases::Lease;
 use crate::ops::lease::Terms;
-use crate::ops::undo::{Undo, tell_left};
+use crate::ops::undo::Undo;
 use crate::ops::{Context, Level, Result, lease};
 
 /// How long a lease has to live on when an image begins to arrive under it.
@@ -31,10 +31,8 @@ impl Keeper {
         let mut undo = Undo::new(ctx.debts());
         let (mut ids, mut expires) = (Vec::new(), DateTime::<Utc>::MIN_UTC);
         if let Some((_, id)) = past.lease.as_ref().filter(|(place, _)| *place == ctx.place_name()) {
-            let (undoing, old) = (client.undoing(), id.clone());
-            undo.push(format!("lease {old}"), async move {
-                tell_left(&format!("lease {old}"), undoing.leases().delete(&old, Deletion::Synchronous).await);
-            });
+            let (undoing, old) = (client.undoing().leases(), id.clone());
+            undo.push(format!("lease {old}"), async move { undoing.delete(&old, Deletion::Synchronous).await });
             if let Some(lease) = client.leases().find(id).await? {
                 expires = lease.expires_at().unwrap_or(DateTime::<Utc>::MAX_UTC);
                 ids.push(lease.id);

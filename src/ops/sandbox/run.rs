@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use serde_json::Value;
-use tokio::sync::oneshot;
 
 use super::{CONTROLLERS, Found, lacking, list};
 use crate::containerd::containers::DEFAULT_RUNTIME;
@@ -11,7 +10,7 @@ use crate::containerd::{self, Labels, identifier};
 use crate::grant::Access;
 use crate::oci::Spec;
 use crate::oci::spec::{default_spec, host_reach};
-use crate::ops::undo::{Undo, tell_left};
+use crate::ops::undo::Undo;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result};
 
 /// How a sandbox is made.
@@ -111,21 +110,11 @@ impl Operation for Run {
         let client = ctx.client().await?;
         let record = self.record(ctx)?;
         let mut undo = Undo::new(ctx.debts());
-        let (tell, told_of) = oneshot::channel();
         let (undoing, id) = (client.undoing().sandboxes(), self.id.clone());
-        undo.push(format!("the record of sandbox {id}"), async move {
-            if told_of.await == Ok(true) {
-                tell_left(&format!("the record of sandbox {id}"), undoing.delete(&id).await);
-            }
-        });
-        // In a task of its own: a request that is dropped half way may be carried out all the same.
-        let (maker, made) = (client.sandboxes(), record.clone());
-        let making = tokio::spawn(async move {
-            let made = maker.create(&made).await;
-            let _ = tell.send(made.is_ok());
-            made
-        });
-        let sandbox = making.await??;
+        let back = async move { undoing.delete(&id).await };
+        let (sandboxes, wanted) = (client.sandboxes(), record.clone());
+        let step = async move { sandboxes.create(&wanted).await };
+        let sandbox = undo.step(format!("the record of sandbox {}", self.id), step, back).await??;
         let (undoing, left) = (client.undoing().sandboxes(), record.clone());
         undo.push(format!("sandbox {}", left.id), async move {
             let _ = undoing.stop(&left).await;

@@ -8,7 +8,7 @@ use super::{Snapshot, attach, client, keeping, not_found, place, taken};
 use crate::containerd::snapshots::{Info, Kind, Mount};
 use crate::containerd::{self, Client, Labels};
 use crate::grant::Access;
-use crate::ops::undo::{Undo, tell_left};
+use crate::ops::undo::Undo;
 use crate::ops::{Context, Effect, Operation, Plan, Result, Seen, image};
 
 /// What a preparation may be told.
@@ -149,9 +149,7 @@ pub(in crate::ops) async fn make(
 ) -> Result<containerd::Result<Vec<Mount>>> {
     let what = format!("snapshot {} of {snapshotter}", wanted.key);
     let (undoing, key) = (client.undoing().snapshots(snapshotter), wanted.key.clone());
-    let back = async move {
-        tell_left(&format!("snapshot {key}"), undoing.remove(&key).await);
-    };
+    let back = async move { undoing.remove(&key).await };
     let snapshots = client.snapshots(snapshotter);
     let step = async move {
         let Wanted { key, parent, kind, labels } = wanted;

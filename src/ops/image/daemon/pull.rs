@@ -3,12 +3,11 @@
 use async_trait::async_trait;
 
 use super::{Party, remote};
-use crate::containerd::Client;
 use crate::containerd::images::{Deletion, Image};
 use crate::containerd::leases::Resource;
 use crate::containerd::transfer::{Remote, Stored};
+use crate::containerd::{self, Client};
 use crate::grant::Access;
-use crate::kind::chain;
 use crate::oci::{Matcher, Reference};
 use crate::ops::graph::{self, Selection};
 use crate::ops::image::{Arrival, Endpoint};
@@ -57,17 +56,11 @@ impl PullByDaemon {
 }
 
 /// Makes the record what it was before the daemon pointed it to an image that could not be used.
-async fn restore(client: Client, before: Option<Image>, now: Image) {
+async fn restore(client: Client, before: Option<Image>, now: Image) -> containerd::Result<()> {
     let images = client.images();
-    let restored = match &before {
+    match &before {
         Some(before) => images.retarget(&before.name, &before.target, &before.labels).await.map(drop),
         None => images.delete(&now.name, Some(&now.target), Deletion::Later).await,
-    };
-    match restored {
-        Err(error) if !error.is_not_found() => {
-            tracing::warn!("image {} is left pointing to {}: {}", now.name, now.target.digest, chain(&error));
-        }
-        _ => {}
     }
 }
 
@@ -125,7 +118,10 @@ impl Operation for PullByDaemon {
         party.finish();
         let image = client.images().get(&self.name).await?;
         let mut undo = Undo::new(ctx.debts());
-        undo.push(format!("image {}", image.name), restore(client.undoing(), before, image.clone()));
+        undo.push(
+            format!("image {} at {}", image.name, image.target.digest),
+            restore(client.undoing(), before, image.clone()),
+        );
         self.arrival.complete(ctx, client, &image).await?;
         undo.forget();
         leased.release().await?;
