@@ -1,15 +1,16 @@
 //! The input and output of processes: FIFOs for what is attached, log files for what is not.
 //!
 //! A process gets FIFOs only while someone reads them; a detached container writes to a file through its shim, so that
-//! nothing of this program has to stay. FIFOs lie in a folder of their own (0700) that goes with its [`Pipes`], whatever
-//! happens to the process.
+//! nothing of this program has to stay. FIFOs lie in a folder of their own (0700) that goes with its [`Pipes`] and the
+//! [`Stdio`]s that name it, whatever happens to the process.
 
+mod folder;
 mod held;
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
@@ -17,6 +18,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 
+pub use self::folder::{FifoFolder, private_folder};
 pub use self::held::{Held, hold};
 use super::tasks::{Stdio, Task};
 
@@ -48,23 +50,7 @@ pub struct Pipes {
     stdin: Option<Sender>,
     stdout: Receiver,
     stderr: Option<Receiver>,
-    folder: Folder,
-}
-
-/// A folder that goes when this value goes, unless it is left.
-#[derive(Debug)]
-struct Folder(PathBuf, bool);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if !self.1
-            && let Err(error) = fs::remove_dir_all(&self.0)
-            // Whoever deleted the process took it along.
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(folder = %self.0.display(), %error, "a FIFO folder was left behind");
-        }
-    }
+    folder: FifoFolder,
 }
 
 impl Pipes {
@@ -87,9 +73,9 @@ impl Pipes {
 
     fn make(run_dir: &Path, name: &str, shape: Shape, attended: bool) -> io::Result<Self> {
         private_folder(run_dir)?;
-        let folder = new_folder(run_dir)?;
+        let folder = FifoFolder::new(run_dir)?;
         let fifo = |end: &str| -> io::Result<PathBuf> {
-            let path = folder.0.join(format!("{name}-{end}"));
+            let path = folder.path().join(format!("{name}-{end}"));
             mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
             Ok(path)
         };
@@ -98,7 +84,7 @@ impl Pipes {
             Shape::Apart { stdin } => (stdin, false),
             Shape::Terminal => (true, true),
         };
-        let mut stdio = Stdio { terminal, ..Stdio::default() };
+        let mut stdio = Stdio { terminal, folder: Some(folder.clone()), ..Stdio::default() };
         let stdout = fifo("stdout")?;
         stdio.stdout = text(&stdout);
         let stdout = OpenOptions::new().open_receiver(stdout)?;
@@ -164,8 +150,8 @@ impl Pipes {
     }
 
     /// Lets go of them for whoever attaches later: the FIFOs stay until [`remove_fifos`] takes them away.
-    pub fn leave(mut self) {
-        self.folder.1 = true;
+    pub fn leave(self) {
+        self.folder.leave();
     }
 }
 
@@ -216,7 +202,7 @@ pub struct Terminal {
     stderr: Option<Receiver>,
     stdin_path: PathBuf,
     is_terminal: bool,
-    folder: Option<Folder>,
+    folder: Option<FifoFolder>,
 }
 
 impl Terminal {
@@ -311,9 +297,9 @@ impl Terminal {
     ///
     /// # Errors
     /// Fails when the FIFO cannot be opened.
-    pub fn leave(mut self) -> io::Result<Option<OwnedFd>> {
-        if let Some(folder) = &mut self.folder {
-            folder.1 = true;
+    pub fn leave(self) -> io::Result<Option<OwnedFd>> {
+        if let Some(folder) = &self.folder {
+            folder.leave();
         }
         self.input()
     }
@@ -398,40 +384,7 @@ impl LogTarget {
             }
             Self::Uri(uri) => uri.clone(),
         };
-        Stdio { stdin: String::new(), stdout: uri.clone(), stderr: uri, terminal: false }
-    }
-}
-
-/// Makes a folder that only this user can look into, or checks that it is one.
-///
-/// # Errors
-/// Fails when it is a link, no folder, or another user's: what is put there could be swapped.
-pub fn private_folder(path: &Path) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        other => return other,
-    }
-    let found = fs::symlink_metadata(path)?;
-    if !found.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a folder"));
-    }
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
-    }
-    Ok(())
-}
-
-fn new_folder(parent: &Path) -> io::Result<Folder> {
-    loop {
-        let path = parent.join(format!("fifo-{:016x}", rand::random::<u64>()));
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => return Ok(Folder(path, false)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
+        Stdio { stdout: uri.clone(), stderr: uri, ..Stdio::default() }
     }
 }
 
@@ -445,7 +398,7 @@ mod tests {
     async fn fifos_carry_bytes_both_ways_and_go_with_their_folder() {
         let run = tempfile::tempdir().unwrap();
         let mut pipes = Pipes::open(run.path(), "c", Shape::Apart { stdin: true }).unwrap();
-        let folder = pipes.folder.0.clone();
+        let folder = pipes.folder.path().to_owned();
         assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
         let stdio = pipes.stdio().clone();
         let mut shim_out = OpenOptions::new().open_sender(&stdio.stdout).unwrap();
@@ -463,6 +416,8 @@ mod tests {
         assert_eq!(output.stdout, Captured { bytes: b"0123".to_vec(), dropped: 6 });
         assert_eq!(output.stderr.text(), "oh");
         drop(pipes);
+        assert!(folder.exists(), "whom they were named to may open them still");
+        drop(stdio);
         assert!(!folder.exists());
         assert_eq!(fs::read_dir(run.path()).unwrap().count(), 0);
     }

@@ -17,6 +17,7 @@ use prost_types::Any;
 use super::containers::RuncOptions;
 use super::error::{Error, Fault, failed};
 use super::guard::Guard;
+use super::io::FifoFolder;
 use super::metrics::{self, Metrics};
 use super::snapshots::Mount;
 use super::{Client, Result, identifier, service, wire};
@@ -131,6 +132,8 @@ pub struct Stdio {
     pub stderr: String,
     /// Whether the process gets a terminal.
     pub terminal: bool,
+    /// The folder that the FIFOs are in, when this program made it: it stays for as long as this does.
+    pub folder: Option<FifoFolder>,
 }
 
 /// How the runc shim takes a checkpoint (containerd `api/types/runc/options/oci.proto`).

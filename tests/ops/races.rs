@@ -36,9 +36,11 @@ enum Race {
     Exec,
     /// The end of the caller's interest, with all that is being made.
     Drop,
+    /// The end of the caller's interest, with an exec that is being made, started or waited for.
+    DropExec,
 }
 
-const ALL: [Race; 5] = [Race::Exit, Race::KillAfterStart, Race::KillInStart, Race::Exec, Race::Drop];
+const ALL: [Race; 6] = [Race::Exit, Race::KillAfterStart, Race::KillInStart, Race::Exec, Race::Drop, Race::DropExec];
 
 pub fn trials(env: &Env) -> Vec<Trial> {
     vec![trial("ops::races::whatever comes first, exit codes are exact and nothing stays", env, races)]
@@ -78,6 +80,7 @@ fn play(stage: &Stage, count: usize) -> BTreeMap<(Race, &'static str), usize> {
             Race::KillInStart => kill_in_start(stage, &id, pause * 16).await,
             Race::Exec => exec(stage, &id, pause * 16, number).await,
             Race::Drop => drop_it(stage, pause * 40).await,
+            Race::DropExec => drop_exec(stage, &id, pause * 40).await,
         };
         (race, end)
     }));
@@ -190,4 +193,19 @@ async fn drop_it(stage: &Stage, after: Duration) -> &'static str {
     assert!(tokio::time::timeout(after, running).await.is_err(), "it ended by itself");
     stage.ctx.debts().settle().await;
     "dropped"
+}
+
+async fn drop_exec(stage: &Stage, id: &str, after: Duration) -> &'static str {
+    start(stage, id, "sleep 100").await;
+    let args = ["sleep", "50"].map(str::to_owned).to_vec();
+    let executing = execute(&stage.ctx, Exec::new(id, args, ExecOptions::default()));
+    assert!(tokio::time::timeout(after, executing).await.is_err(), "it ended by itself");
+    stage.ctx.debts().settle().await;
+    let client = stage.ctx.client().await.unwrap();
+    let left = client.tasks().pids(id).await.unwrap();
+    assert_eq!(left.len(), 1, "the exec runs on: {left:?}");
+    run(stage, killing(id)).await.unwrap();
+    assert_eq!(ended(stage, id).await, 137);
+    run(stage, Delete::new(id, false, false)).await.unwrap();
+    "exec dropped"
 }

@@ -98,7 +98,7 @@ impl Operation for Exec {
             create_exec(&client, &id, &exec_id, is_own, process, output.stdio(), &mut undo).await?;
             let ended = client.tasks().waiting(&id, &exec_id).await;
             let began = Instant::now();
-            start_exec(&client, &id, &exec_id).await?;
+            start_exec(&client, &id, &exec_id, &mut undo).await?;
             let passed = output.pass(ctx, &client, &id, &exec_id, ended).await?;
             let duration = began.elapsed();
             client.undoing().tasks().delete_exec(&id, &exec_id).await?;
@@ -111,7 +111,7 @@ impl Operation for Exec {
         create_exec(&client, &id, &exec_id, is_own, process, pipes.stdio(), &mut undo).await?;
         let ended = client.tasks().waiting(&id, &exec_id).await;
         let began = Instant::now();
-        start_exec(&client, &id, &exec_id).await?;
+        start_exec(&client, &id, &exec_id, &mut undo).await?;
         let capture = Capture {
             client: &client,
             id: &id,
@@ -181,7 +181,7 @@ impl Operation for ExecDetached {
         let output = Detached::choose(ctx, &exec_id, log.as_ref(), options.fifo_dir.as_deref(), options.tty)?;
         let mut undo = Undo::new(ctx.debts());
         create_exec(&client, &id, &exec_id, is_own, process, &output.stdio(options.tty), &mut undo).await?;
-        client.tasks().start(&id, &exec_id).await?;
+        start_exec(&client, &id, &exec_id, &mut undo).await?;
         undo.forget();
         output.leave();
         Ok(exec_id)
@@ -291,7 +291,7 @@ pub(super) async fn create_exec(
     stdio: &Stdio,
     undo: &mut Undo,
 ) -> Result<()> {
-    // The request for its start may be cut off, and the shim goes on with it.
+    // The shim opens them when it starts it, also when nobody waits for that any more.
     let held = hold(stdio);
     let (maker, stdio) = (client.tasks(), stdio.clone());
     let (of, name) = (id.to_owned(), exec_id.to_owned());
@@ -309,7 +309,7 @@ pub(super) async fn create_exec(
         if killed.is_ok() {
             let _ = tokio::time::timeout(KILL_PATIENCE, ended).await;
         }
-        let _ = tasks.delete_exec(&of, &name).await;
+        tasks.delete_exec(&of, &name).await
     };
     match undo.step(format!("process {exec_id} of container {id}"), step, back).await? {
         Ok(Ok(())) => Ok(()),
@@ -318,8 +318,13 @@ pub(super) async fn create_exec(
 }
 
 /// Starts the process.
-pub(super) async fn start_exec(client: &Client, id: &str, exec_id: &str) -> Result<u32> {
-    match client.tasks().start(id, exec_id).await {
+///
+/// The request is never cut off, and what makes up for it waits for its answer: a shim that carries it out after the process was
+/// deleted leaves it running, and nobody knows it.
+pub(super) async fn start_exec(client: &Client, id: &str, exec_id: &str, undo: &mut Undo) -> Result<u32> {
+    let (tasks, of, name) = (client.tasks(), id.to_owned(), exec_id.to_owned());
+    let step = async move { tasks.start(&of, &name).await };
+    match undo.step(format!("the start of process {exec_id} of container {id}"), step, async {}).await? {
         Ok(pid) => Ok(pid),
         Err(error) => Err(failure::of_exec(client, id, error).await),
     }
