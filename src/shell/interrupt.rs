@@ -35,6 +35,8 @@ pub struct Interrupt {
 #[derive(Default)]
 struct State {
     running: Option<CancellationToken>,
+    /// Whether anything was begun: before that there is nothing that could be left half done.
+    begun: bool,
     why: Option<Why>,
     pressed: Option<(Instant, u32)>,
     impatient: Option<Hook>,
@@ -125,6 +127,7 @@ impl Interrupt {
         let token = CancellationToken::new();
         let mut state = self.state();
         state.running = Some(token.clone());
+        state.begun = true;
         // A reason to end the whole program outlives what was running when it came.
         state.why = state.why.filter(|why| *why != Why::Interrupted && *why != Why::TimedOut);
         if state.why.is_some() {
@@ -229,13 +232,14 @@ impl Interrupt {
     }
 
     fn signalled(&self, why: Why) {
-        let (running, presses, hook) = {
+        let (running, begun, presses, hook) = {
             let mut state = self.state();
             let presses = if why == Why::Interrupted { state.press() } else { 1 };
-            (state.running.is_some(), presses, state.impatient.clone())
+            (state.running.is_some(), state.begun, presses, state.impatient.clone())
         };
         match (why, running) {
-            (Why::Interrupted, false) => {}
+            // At the prompt, or between two things that belong together.
+            (Why::Interrupted, false) if begun => {}
             // At the prompt the thread waits for a key: nothing else would end it.
             (_, false) => self.leave(why),
             (_, true) if presses > 2 => self.leave(why),

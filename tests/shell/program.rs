@@ -2,11 +2,12 @@
 
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use serde_json::Value;
 
+use super::streams::status;
 use crate::harness::output::Output;
 use crate::harness::{Env, Kind, PROMPT, trial};
 
@@ -20,6 +21,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("shell::program::forms_of_output", env, forms_of_output),
         trial("shell::program::a_reader_that_goes_away", env, a_reader_that_goes_away),
         trial("shell::program::interrupted_and_timed_out", env, interrupted_and_timed_out),
+        trial("shell::program::interrupted_while_it_begins", env, interrupted_while_it_begins),
         trial("shell::program::a_dry_run_changes_nothing", env, a_dry_run_changes_nothing),
         trial("shell::program::check_runs_nothing", env, check_runs_nothing),
         trial("shell::program::settings_and_where_they_come_from", env, settings_and_where_they_come_from),
@@ -142,6 +144,18 @@ fn interrupted_and_timed_out(env: &Env) {
 
     let output = env.ctrsh(&["--timeout", "200ms", "-e", "sleep(\"60s\")"]).expect_status(1);
     assert!(output.stderr.contains("stopped after 200ms"), "{output}");
+}
+
+fn interrupted_while_it_begins(env: &Env) {
+    for after in (0..200).step_by(5) {
+        let mut command = env.ctrsh_command();
+        command.args(["-e", "sleep(\"60s\")"]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(after));
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+        // By itself, or by the signal where it does not listen yet.
+        assert_eq!(status(&mut child), 130, "after {after} ms");
+    }
 }
 
 fn a_dry_run_changes_nothing(env: &Env) {

@@ -51,7 +51,7 @@ fn line(stage: &Stage, program: &str, words: &[&str]) -> Command {
 
 /// Waits for the end of a program, which must come soon.
 #[track_caller]
-fn status(child: &mut Child) -> i32 {
+pub fn status(child: &mut Child) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     let begun = Instant::now();
     loop {
@@ -79,6 +79,30 @@ fn text(bytes: &[u8]) -> String {
 
 fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+/// What processes do that are sent signals: they say so again and again that they are up, and that they have heard of a window's
+/// change, which ends nobody.
+const UP: &str = "trap 'echo heard' WINCH; while true; do echo up; sleep 0.1; done";
+
+/// Waits until a program that runs [`UP`] passes signals on. ctr begins with that a while after the process has begun.
+#[track_caller]
+fn wait_until_passing(program: &str, child: &Child, out: &mut impl BufRead) {
+    let begun = Instant::now();
+    let mut read = String::new();
+    out.read_line(&mut read).unwrap();
+    while program == "ctr" && !read.ends_with("heard\n") {
+        assert!(begun.elapsed() < PATIENCE && !read.is_empty(), "no signal is passed on: {read}");
+        signal(child, Signal::WINCH);
+        out.read_line(&mut read).unwrap();
+    }
+}
+
+/// Reads the rest of what a program that runs [`UP`] says beside that.
+fn said(mut out: impl BufRead) -> Vec<String> {
+    let mut text = String::new();
+    out.read_to_string(&mut text).unwrap();
+    text.lines().filter(|line| !["up", "heard"].contains(line)).map(str::to_owned).collect()
 }
 
 fn run_box(stage: &Stage, id: &str) {
@@ -211,7 +235,7 @@ fn elsewhere(env: &Env) {
 
 fn attached(env: &Env) {
     let stage = Stage::new(env, "shell");
-    let sh = "trap 'echo told; exit 6' TERM; while true; do sleep 0.1; done";
+    let sh = format!("trap 'echo told; exit 6' TERM; {UP}");
     let fifos = stage.folder.join("fifos");
     for program in BOTH {
         let script = format!(
@@ -222,12 +246,11 @@ fn attached(env: &Env) {
         made.args(["--allow", "all", "-n", &stage.namespace, "--snapshotter", &stage.snapshotter, "-e", &script]);
         assert_eq!(all(&mut made).0, 0);
         let mut child = line(&stage, program, &["tasks", "attach", program]).spawn().unwrap();
-        std::thread::sleep(Duration::from_secs(1));
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        wait_until_passing(program, &child, &mut out);
         signal(&child, Signal::TERM);
         assert_eq!(status(&mut child), 6, "{program}");
-        let mut out = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-        assert_eq!(out, "told\n", "{program}");
+        assert_eq!(said(out), ["told"], "{program}");
         assert_eq!(stage.task_status(program), None, "{program}");
     }
 }
@@ -263,7 +286,7 @@ fn scripts(env: &Env) {
 fn signals(env: &Env) {
     let stage = Stage::new(env, "shell");
     let before = Leftovers::of(env, &stage.namespace);
-    let sh = |name: &str| format!("trap 'echo {name}; exit 9' {name}; echo up; while true; do sleep 0.1; done");
+    let sh = |name: &str| format!("trap 'echo {name}; exit 9' {name}; {UP}");
     for program in BOTH {
         for (name, number) in [
             ("INT", Signal::INT),
@@ -277,15 +300,10 @@ fn signals(env: &Env) {
                 run_box(&stage, "box");
                 let mut child = line(&stage, program, &[words, &["sh", "-c", &sh(name)]].concat()).spawn().unwrap();
                 let mut out = BufReader::new(child.stdout.take().unwrap());
-                let mut read = String::new();
-                out.read_line(&mut read).unwrap();
-                // ctr begins to listen a while after the process has begun.
-                let wait = if program == "ctr" { 500 } else { 0 };
-                std::thread::sleep(Duration::from_millis(wait));
+                wait_until_passing(program, &child, &mut out);
                 signal(&child, number);
                 assert_eq!(status(&mut child), 9, "{program} {words:?} {name}");
-                out.read_line(&mut read).unwrap();
-                assert_eq!(read, format!("up\n{name}\n"), "{program}");
+                assert_eq!(said(out), [name], "{program}");
                 stage.ctr(&["tasks", "rm", "-f", "box"]);
                 stage.ctr(&["containers", "rm", "box"]);
             }
@@ -308,16 +326,27 @@ fn signals(env: &Env) {
 fn enough(env: &Env) {
     let stage = Stage::new(env, "shell");
     let before = Leftovers::of(env, &stage.namespace);
-    let sh = "trap '' INT; echo up; while true; do sleep 0.1; done";
+    let sh = "trap 'echo heard' INT; echo up; while true; do sleep 0.1; done";
     let mut child = line(&stage, "ctrsh", &["run", "--rm", IMAGE, "deaf", "sh", "-c", sh]).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
-    out.read_line(&mut String::new()).unwrap();
+    let mut heard = || {
+        let mut read = String::new();
+        out.read_line(&mut read).unwrap();
+        read
+    };
+    assert_eq!(heard(), "up\n");
     for _ in 0..2 {
         signal(&child, Signal::INT);
-        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(heard(), "heard\n", "twice is not enough");
     }
-    assert!(child.try_wait().unwrap().is_none(), "twice is not enough");
-    signal(&child, Signal::INT);
+    // One that comes more than a second after the one before is the first again.
+    loop {
+        signal(&child, Signal::INT);
+        match heard().as_str() {
+            "" => break,
+            read => assert_eq!(read, "heard\n"),
+        }
+    }
     assert_eq!(status(&mut child), 137);
     assert_eq!(Leftovers::of(env, &stage.namespace), before);
 }
