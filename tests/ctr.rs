@@ -271,12 +271,12 @@ fn exit_statuses(env: &Env) {
     command.args(["-n", &stage.namespace, "ctr", "tasks", "start", "seen"]);
     let mut terminal = Terminal::run(&command);
     terminal.press("6\r");
-    assert_eq!(terminal.leave(), 6);
+    assert_eq!(terminal.ended(), 6);
     create("brief", "tty: true, command: [\"sh\", \"-c\", \"exit 7\"]");
     let mut command = env.ctrsh_command();
     command.args(["-n", &stage.namespace, "ctr", "tasks", "start", "brief"]);
     for _ in 0..3 {
-        assert_eq!(Terminal::run(&command).leave(), 7);
+        assert_eq!(Terminal::run(&command).ended(), 7);
     }
 }
 
@@ -317,10 +317,10 @@ fn bytes_on_stdout(env: &Env) {
     // A terminal shows text, and is spared the rest.
     let terminal = Terminal::run(&command(&["content", "get", manifest]));
     terminal.wait_for("\"mediaType\"");
-    assert_eq!(terminal.leave(), 0);
+    assert_eq!(terminal.ended(), 0);
     let terminal = Terminal::run(&command(&["content", "get", layer]));
     terminal.wait_for("is a terminal");
-    assert_eq!(terminal.leave(), 1);
+    assert_eq!(terminal.ended(), 1);
 }
 
 /// Of three names the second is not there: what ends how, what is said of it, and what is left.

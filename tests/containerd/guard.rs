@@ -69,6 +69,9 @@ fn cancelled(env: &Env) {
         let client = client(env, "guard")
             .await
             .with_grant(&Grant::new(Allow::of(&[Access::Read, Access::Write]), cancel.clone()));
+        // Other tests make the collector run.
+        let lease = client.leases().create(std::time::Duration::from_secs(600), &Default::default()).await.unwrap();
+        let client = client.with_lease(&lease.id).unwrap();
         let snapshots = client.snapshots("native");
         snapshots.prepare("guard", None, &Default::default()).await.unwrap();
         cancel.cancel();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ctrsh::containerd::images::Deletion;
@@ -269,11 +269,18 @@ fn waits(env: &Env) {
         let (feed, unpacker) = Unpacker::new(&client, SNAPSHOTTER, &manifest, &silent(), &Debts::default());
         let running = tokio::spawn(unpacker.run());
         feed.arrived(&manifest.config);
+        // Its place is made already, and nothing is in it.
+        let begun = Instant::now();
+        let kinds = loop {
+            let kinds: Vec<_> = state(&client).await.snapshots.into_values().map(|(_, kind, _)| kind).collect();
+            if !kinds.is_empty() || begun.elapsed() > Duration::from_secs(20) {
+                break kinds;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        assert_eq!(kinds, [Snapshot::Active]);
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(!running.is_finished());
-        // Its place is made already, and nothing is in it.
-        let kinds: Vec<_> = state(&client).await.snapshots.into_values().map(|(_, kind, _)| kind).collect();
-        assert_eq!(kinds, [Snapshot::Active]);
         feed.arrived(&manifest.layers[0]);
         let unpacked = tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap().unwrap();
         assert_eq!(unpacked.layers, 1);

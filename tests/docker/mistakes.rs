@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::process::Command;
 use std::sync::Arc;
 
 use ctrsh::grant::{Access, Allow};
@@ -13,6 +14,7 @@ use crate::harness::disk::Disk;
 use crate::harness::engine::Engine;
 use crate::harness::image::Kind;
 use crate::harness::leftovers::{mounts_with, processes_with};
+use crate::harness::output::Output;
 use crate::harness::{Env, trial};
 use crate::ops::stage::Stage;
 
@@ -66,12 +68,13 @@ fn permission(env: &Env) {
     std::fs::set_permissions(env.folder(), PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::set_permissions(socket.parent().unwrap(), PermissionsExt::from_mode(0o755)).unwrap();
     let program = folder.join("ctrsh");
-    std::fs::copy(env!("CARGO_BIN_EXE_ctrsh"), &program).unwrap();
-    let mut command = std::process::Command::new("setpriv");
+    // By a program of its own: a child that another test forks meanwhile would hold the copy open to write, and it could not run.
+    Output::of(Command::new("cp").arg(env!("CARGO_BIN_EXE_ctrsh")).arg(&program)).ok();
+    let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(program);
     command.args(["-e", "docker().images().len()"]).env_clear().env("HOME", "/").current_dir("/");
     command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
-    let said = crate::harness::output::Output::of(&mut command);
+    let said = Output::of(&mut command);
     assert!(said.stderr.contains("no permission to use the Docker socket"), "{said}");
     assert!(said.stderr.contains("group that owns"), "{said}");
     assert_ne!(said.status, 0, "{said}");

@@ -54,7 +54,7 @@ impl Cell {
         Duration::from_secs(match self.trouble.name {
             "no answer" if self.operation.commits() => 660,
             "body trickles" => 420,
-            _ => 300,
+            _ => 360,
         })
     }
 

@@ -10,7 +10,7 @@ use ctrsh::kind::Failure;
 use ctrsh::layout::Selector;
 use ctrsh::oci::{Descriptor, Digest, Manifest, MediaType, Reference};
 use ctrsh::ops::image::{Arrival, Copy, CopyOptions, Endpoint, Pull};
-use ctrsh::ops::{Context, execute};
+use ctrsh::ops::{Context, Operation as _, execute};
 use ctrsh::registry::{Client, Config, Credential};
 use tokio::time::Instant;
 
@@ -180,7 +180,9 @@ impl Scene {
             (false, ..) => return Err("succeeded".into()),
         }
         self.check_effort(&cell, &hosts, whole)?;
-        self.check_rest(&ctx, &target, whole, cell.out_of_reach(happened, hosts.proxy.given_up())).await?;
+        // Who hung up is noticed a moment later.
+        let out_of_reach = || cell.out_of_reach(happened, hosts.proxy.given_up());
+        self.check_rest(&ctx, &target, whole, &out_of_reach).await?;
         // Only this cell's own origin ever saw a token.
         let shown = self.elsewhere.log().into_iter().find(|seen| seen.header("authorization").is_some());
         shown.map_or(Ok(()), |seen| Err(format!("credentials went elsewhere: {seen:?}")))
@@ -201,7 +203,12 @@ impl Scene {
             Deed::Pull => {
                 let arrival = Arrival { unpack: false, ..Arrival::default() };
                 let pull = Pull::new(at_host(&self.pushed), arrival, Default::default());
-                execute(ctx, pull).await.map(drop).map_err(told)
+                // What is taken back when it fails is not a part of it here: that waits for the daemon.
+                let whole = async |mut pull: Pull| {
+                    pull.plan(ctx).await?;
+                    pull.apply(ctx).await
+                };
+                whole(pull).await.map(drop).map_err(told)
             }
             Deed::Push => copy(Endpoint::Layout { path: self.image.layout.clone(), selector: Selector::Only }).await,
             Deed::Copy => copy(Endpoint::Registry(at_host(&self.pushed))).await,
@@ -284,7 +291,13 @@ impl Scene {
     }
 
     /// Looks for what was begun and not ended.
-    async fn check_rest(&self, ctx: &Context, target: &str, whole: bool, out_of_reach: usize) -> Result<(), String> {
+    async fn check_rest(
+        &self,
+        ctx: &Context,
+        target: &str,
+        whole: bool,
+        out_of_reach: &dyn Fn() -> usize,
+    ) -> Result<(), String> {
         if self.daemon.is_some() {
             let client = ctx.client().await.unwrap();
             let leases = client.leases().list(&[]).await.unwrap();
@@ -299,7 +312,7 @@ impl Scene {
             let folder = self.env.sandbox_folder().join("registry-0/docker/registry/v2/repositories");
             let folder = folder.join(repository).join("_uploads");
             let begun = Instant::now();
-            while uploads(&folder) > out_of_reach {
+            while uploads(&folder) > out_of_reach() {
                 if begun.elapsed() > SETTLED {
                     return Err(format!("{} uploads are left", uploads(&folder)));
                 }

@@ -299,6 +299,27 @@ pub async fn drain(client: &mut TcpStream, mut left: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Waits until the other end has all that was sent: a reset throws away what still waits to be sent.
+async fn wait_until_delivered(client: &TcpStream) {
+    let ports = (client.local_addr().unwrap().port(), client.peer_addr().unwrap().port());
+    // The fields of a line: number, local and remote address with port, state, what waits to be sent and to be read (proc(5)).
+    let waits = |line: &str| -> Option<u32> {
+        let mut fields = line.split_whitespace().skip(1);
+        let mut port = || u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok();
+        let found = (port()?, port()?) == ports;
+        let queue = fields.nth(1)?.split(':').next()?;
+        found.then(|| u32::from_str_radix(queue, 16).ok())?
+    };
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(10) {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        if table.lines().find_map(waits).is_none_or(|left| left == 0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn reset(client: TcpStream) {
     client.set_zero_linger().unwrap();
     drop(client);
@@ -433,8 +454,7 @@ async fn relay(
                 sent.fetch_add((limit - at) as u64, Ordering::Relaxed);
                 client.write_all(&bytes[..limit - at]).await?;
                 client.flush().await?;
-                // The bytes before it should arrive: a reset throws away what is not read yet.
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                wait_until_delivered(&client).await;
                 reset(client);
                 return Ok(());
             }

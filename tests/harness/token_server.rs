@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::AbortOnDropHandle;
 use url::form_urlencoded;
 
 use super::fault::{Head, Seen, answer};
@@ -43,7 +44,7 @@ pub struct Asked {
     pub authorized: bool,
 }
 
-/// A running token service; its task ends with the runtime.
+/// A running token service; it ends when it is dropped.
 #[derive(Debug)]
 pub struct TokenServer {
     address: SocketAddr,
@@ -53,6 +54,7 @@ pub struct TokenServer {
     log: Mutex<Vec<Asked>>,
     /// How many of the next requests are answered with a status instead, the status, and how many were.
     failing: Mutex<(usize, u16, usize)>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl TokenServer {
@@ -61,15 +63,15 @@ impl TokenServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (granted, log, failing) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let server = Arc::new(Self { address, flow, life, granted, log, failing });
-        let serving = Arc::clone(&server);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = Arc::clone(&serving);
-                tokio::spawn(async move { server.serve(client).await.ok() });
-            }
-        });
-        server
+        Arc::new_cyclic(|server: &Weak<Self>| {
+            let server = server.clone();
+            let task = tokio::spawn(async move {
+                while let (Ok((client, _)), Some(server)) = (listener.accept().await, server.upgrade()) {
+                    tokio::spawn(async move { server.serve(client).await.ok() });
+                }
+            });
+            Self { address, flow, life, granted, log, failing, _task: AbortOnDropHandle::new(task) }
+        })
     }
 
     /// Lets the next so many requests be answered with a status and nothing else.

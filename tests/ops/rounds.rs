@@ -34,7 +34,7 @@ fn rounds(env: &Env) {
             if said.code != 3 || said.stdout != `${{round}}\n` {{ throw `round ${{round}}: ${{said.code}} ${{said.stdout}}` }}
             c.stop(#{{ timeout: "0s" }});
             c.delete();
-            if round == 20 || round == 199 {{ print(`round ${{round}}`); sleep("1s") }}
+            if round == 20 || round == 199 {{ print(`round ${{round}}`); sleep("3s") }}
         }}"#
     )
     .replace("\\n`", "` + \"\\n\"");

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::harness;
 use crate::harness::output::Output;
 use crate::harness::{Env, pure, trial};
-use crate::shell::terminal::Terminal;
+use crate::shell::terminal::{Terminal, is_at_shell};
 use scene::{Shared, Side};
 
 /// The name of the image that is there.
@@ -259,8 +259,10 @@ fn run(shared: &Arc<Shared>, case: &Case) {
 fn before(side: &Side, line: &str) -> Output {
     if line.is_empty() {
         state::ended(side);
+    } else if line == "?" {
+        state::look_ended(side);
     } else if let Some(line) = line.strip_prefix('@') {
-        assert_eq!(Terminal::run(&side.ctr_command(line)).leave(), 0, "{line}");
+        assert_eq!(Terminal::run(&side.ctr_command(line)).ended(), 0, "{line}");
     } else if let Some(line) = line.strip_prefix('!') {
         return Output::of(&mut side.ctrsh_command(line, false));
     } else {
@@ -275,7 +277,8 @@ fn go(side: &Side, mut command: Command, case: &Case) -> Output {
         Way::Plain => Output::with_input(&mut command, case.input.as_bytes()),
         Way::Terminal(keys, seen) => {
             let mut terminal = Terminal::run(&command);
-            terminal.wait("a prompt", |text| text.contains('#'));
+            // Its first prompt may have gone to who was attached before.
+            terminal.press_until("\r", "a prompt", is_at_shell);
             terminal.press(keys);
             terminal.wait_for(seen);
             let text = terminal.text();
@@ -373,7 +376,7 @@ fn both_after(case: &Case, apart: &[&str], sides: [&Side; 2], same: bool) -> [Va
         let both = sides.map(|side| after(side, case));
         let mut compared = both.clone();
         compared.iter_mut().for_each(|state| without(state, apart));
-        if !same || compared[0] == compared[1] || begun.elapsed() > Duration::from_secs(1) {
+        if !same || compared[0] == compared[1] || begun.elapsed() > state::PATIENCE {
             return both;
         }
         std::thread::sleep(Duration::from_millis(50));

@@ -31,7 +31,7 @@ use super::scene::Side;
 use crate::harness::Env;
 use crate::harness::generation::newest;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The states of a task that has ended, and of one that is paused.
 const STOPPED: i32 = 3;
@@ -108,6 +108,15 @@ pub fn ended(side: &Side) {
     let begun = Instant::now();
     while side.env.block_on(tasks(side)).iter().any(|task| task.status != STOPPED) {
         assert!(begun.elapsed() < PATIENCE, "the task does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until the process `look` in each task has ended.
+pub fn look_ended(side: &Side) {
+    let begun = Instant::now();
+    while side.env.block_on(tasks_of(side)).values().any(|task| task["look"] != STOPPED) {
+        assert!(begun.elapsed() < PATIENCE, "the process does not end");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -160,7 +160,7 @@ fn a_stalled_download(env: &Env) {
     env.block_on(async {
         let proxy = FaultProxy::start(&env.registry()).await;
         let mut config = quick();
-        config.timeouts.stall = Duration::from_millis(300);
+        config.timeouts.stall = Duration::from_secs(2);
         let repository = repository(&Client::new(config), &through(&proxy.host(), &pushed));
         let layer = layer(&repository).await;
         proxy.fault("GET", "/blobs/", 1, Fault::Stall(1 << 20));

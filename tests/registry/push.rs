@@ -210,7 +210,7 @@ fn an_upload_is_taken_back(env: &Env) {
 
 /// Waits until uploads were taken back, which goes on after whoever gave them up is gone.
 async fn wait_for_deletes(proxy: &FaultProxy, count: usize) {
-    for _ in 0..100 {
+    for _ in 0..1500 {
         if proxy.count("DELETE", "/blobs/uploads/") == count {
             return;
         }

@@ -9,13 +9,16 @@ use super::program;
 use crate::harness::Env;
 use crate::ops::stage::{IMAGE, Stage};
 
+/// Starts a container that runs a shell script.
+fn started(stage: &Stage, id: &str, script: &str) {
+    let options = format!("#{{ id: \"{id}\", detach: true, command: [\"sh\", \"-c\", {}] }}", json!(script));
+    program(stage, &["-e", &format!("run(\"{IMAGE}\", {options})")]).ok();
+}
+
 /// Starts a container that runs a shell script, and waits until it has ended.
 fn ended(stage: &Stage, id: &str, script: &str) {
-    let code = format!(
-        "run(\"{IMAGE}\", #{{ id: \"{id}\", detach: true, command: [\"sh\", \"-c\", {}] }}); wait(\"{id}\")",
-        json!(script)
-    );
-    program(stage, &["-e", &code]).ok();
+    started(stage, id, script);
+    program(stage, &["-e", &format!("wait(\"{id}\")")]).ok();
 }
 
 fn delete(stage: &Stage) {
@@ -63,7 +66,8 @@ pub fn real(env: &Env) {
         panic!("no {part} in {seen:?}");
     };
     until("watching all containers");
-    ended(&stage, "late", "exit 5");
+    // Its end is waited for by the one that watches.
+    started(&stage, "late", "exit 5");
     until("late ended with 5; restart 1 of 1");
     until("late ended with 5; given up after 1 restarts");
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();

@@ -36,12 +36,6 @@ fn at_prompt(stage: &Stage) -> Terminal {
     terminal
 }
 
-#[track_caller]
-fn wait_for_shell(terminal: &Terminal) {
-    // The whole line: what is typed at ctrsh's prompt may end so too, while it is being typed.
-    terminal.wait("a shell", |text| text.lines().last().is_some_and(|line| ["/ #", "#"].contains(&line.trim())));
-}
-
 /// Waits until so many processes hold the input of a container open.
 #[track_caller]
 fn wait_for_holders(id: &str, count: usize) {
@@ -66,7 +60,7 @@ fn left_and_found(env: &Env) {
         std::thread::sleep(Duration::from_millis(500));
     };
     terminal.press(&format!("let r = run(\"{IMAGE}\", #{{ id: \"{id}\", tty: true, command: [\"sh\"] }}); r.id\r"));
-    wait_for_shell(&terminal);
+    terminal.wait_for_shell();
     terminal.press("stty size; echo six times seven is $((6 * 7))\r");
     terminal.wait_for("30 100");
     terminal.wait_for("seven is 42");
@@ -182,7 +176,7 @@ fn at_own_daemon(env: &Env) -> (Daemon, Terminal, String) {
 fn restarted(env: &Env) {
     let (mut daemon, mut terminal, image) = at_own_daemon(env);
     terminal.press(&format!(":run {image} sh\r"));
-    wait_for_shell(&terminal);
+    terminal.wait_for_shell();
     daemon.kill();
     terminal.press("echo without it $((1 + 1))\r");
     terminal.wait_for("without it 2");
@@ -190,15 +184,15 @@ fn restarted(env: &Env) {
     std::thread::sleep(Duration::from_millis(500));
     daemon.restart();
     // What it could not be told is told it now.
-    std::thread::sleep(Duration::from_secs(1));
-    terminal.press("stty size\r");
-    terminal.wait_for("30 90");
+    terminal.press("until stty size | grep '30 90'; do sleep 0.1; done\r");
+    terminal.wait("the new size", |text| text.lines().any(|line| line.trim() == "30 90"));
+    terminal.wait_for_shell();
     terminal.press("exit 3\r");
     terminal.wait_for("ended: with exit status 3");
     terminal.wait_for_prompt();
     // A process that ends while the daemon is away: some daemons know its status when they are back.
     terminal.press(&format!(":run {image} sh\r"));
-    wait_for_shell(&terminal);
+    terminal.wait_for_shell();
     daemon.kill();
     terminal.press("exit 4\r");
     terminal.wait_for("waiting for containerd");
@@ -249,7 +243,7 @@ fn started(env: &Env) {
     terminal.press(&format!("create(\"{id}\", \"{IMAGE}\", #{{ tty: true, command: [\"sh\"] }}).id\r"));
     terminal.wait_for_prompt();
     terminal.press(&format!("let s = start(\"{id}\", #{{ tty: true }}); `left with ${{s}}`\r"));
-    wait_for_shell(&terminal);
+    terminal.wait_for_shell();
     terminal.press(LEAVE);
     terminal.wait_for("left: it runs on");
     terminal.wait_for_prompt();
@@ -261,7 +255,7 @@ fn started(env: &Env) {
     terminal.press("exit 3\r");
     terminal.wait("its status", |text| text.lines().any(|line| line.trim() == "3"));
     terminal.press(&format!("let s = start(\"{id}\", #{{ tty: true }}); `ended with ${{s.code}}`\r"));
-    wait_for_shell(&terminal);
+    terminal.wait_for_shell();
     terminal.press("exit 4\r");
     terminal.wait_for("ended with 4");
     terminal.wait_for_prompt();
@@ -321,7 +315,7 @@ fn left_by_ctr(env: &Env) {
     let stage = Stage::new(env, "shell");
     let mut terminal = at_prompt(&stage);
     terminal.press(&format!(":ctr run --rm -t {IMAGE} by-ctr sh\r"));
-    wait_for_shell(&terminal);
+    terminal.wait_for_shell();
     terminal.press(LEAVE);
     terminal.wait_for("note: the container stays too; delete(\"by-ctr\", #{ force: true }) ends and removes it");
     terminal.wait_for_prompt();
@@ -333,11 +327,11 @@ fn left_by_ctr(env: &Env) {
     let mut command = at_home(env, &env.new_folder("shell"));
     command.args(["-n", &stage.namespace, "--snapshotter", &stage.snapshotter]);
     let mut terminal = Terminal::run(command.args(["ctr", "run", "--rm", "-t", IMAGE, "by-ctr", "sh"]));
-    wait_for_shell(&terminal);
+    terminal.wait_for_shell();
     terminal.press(LEAVE);
     terminal.wait_for("note: the container stays too");
     assert!(!terminal.text().contains("error"), "{}", terminal.text());
-    assert_eq!(terminal.leave(), 0);
+    assert_eq!(terminal.ended(), 0);
     assert_eq!(stage.task_status("by-ctr").as_deref(), Some("RUNNING"));
     stage.ctr(&["tasks", "rm", "-f", "by-ctr"]);
     stage.ctr(&["containers", "rm", "by-ctr"]);

@@ -62,7 +62,7 @@ fn archives_go_through_pipes(env: &Env) {
     // No terminal gets the bytes.
     let terminal = Terminal::run(&line(&from, &["images", "export", "-", IMAGE]));
     terminal.wait_for("is a terminal");
-    assert_eq!(terminal.leave(), 1);
+    assert_eq!(terminal.ended(), 1);
 }
 
 fn a_container_with_a_terminal(env: &Env) {

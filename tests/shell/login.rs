@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+use rustix::termios::LocalModes;
 
 use crate::harness::image::Kind;
 use crate::harness::output::Output;
@@ -70,7 +71,7 @@ fn from_the_terminal(env: &Env) {
     let begun = Instant::now();
     let mut wait_for = |part: &str| {
         while !String::from_utf8_lossy(&seen).contains(part) {
-            assert!(begun.elapsed() < Duration::from_secs(20), "waited for {part}: {}", String::from_utf8_lossy(&seen));
+            assert!(begun.elapsed() < Duration::from_secs(30), "waited for {part}: {}", String::from_utf8_lossy(&seen));
             if let Ok(more) = chunks.recv_timeout(Duration::from_millis(100)) {
                 seen.extend(more);
             }
@@ -79,7 +80,11 @@ fn from_the_terminal(env: &Env) {
     };
     wait_for(&format!("password of {}: ", registry.user));
     // Typed when the terminal is silent, which is just after the question.
-    std::thread::sleep(Duration::from_millis(200));
+    let echoes = || pair.master.get_termios().unwrap().local_flags.bits() & LocalModes::ECHO.bits() != 0;
+    while echoes() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the terminal is not silent");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     write!(keys, "{}\r", registry.password).unwrap();
     let screen = wait_for("71");
     assert!(!screen.contains(registry.password), "{screen}");

@@ -33,6 +33,9 @@ const RUN: &str = "run --detach --null-io $IMAGE web sleep 600";
 /// Not a line of ctr: waits until the tasks have ended.
 const ENDS: &str = "";
 
+/// Not a line of ctr: waits until the process `look` in each task has ended.
+const LOOK_ENDS: &str = "?";
+
 pub fn all() -> Vec<Case> {
     [
         images::cases(),

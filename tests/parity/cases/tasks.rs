@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::{Asks, Case};
 use super::containers::ENDED;
-use super::{CREATE, RUN, case};
+use super::{CREATE, LOOK_ENDS, RUN, case};
 
 const LIMITED: &str = "run --detach --null-io --memory-limit 67108864 $IMAGE web sleep 600";
 const TERMINAL: &str = "@run --detach --tty $IMAGE web sh";
@@ -60,15 +60,21 @@ pub fn cases() -> Vec<Case> {
             .after(&[RUN])
             .asks(Asks::File),
         case("tasks kill", "tasks kill web")
-            .after(&["run -d --null-io $IMAGE web sh -c 'trap exit TERM; while true; do sleep 0.1; done'"])
+            .after(&[
+                "run -d --null-io $IMAGE web sh -c 'trap exit TERM; touch /up; while true; do sleep 0.1; done'",
+                "tasks exec --exec-id up web sh -c 'until [ -e /up ]; do sleep 0.05; done'",
+            ])
             .ends(),
         case("tasks kill --signal", "tasks kill --signal SIGKILL web").after(&[RUN]).ends(),
         case("tasks kill --all", "tasks kill -a -s KILL web").after(&[RUN]).ends(),
         case("tasks kill --exec-id", "tasks kill --exec-id look -s KILL web").after(&[RUN, LOOK]),
         case("tasks delete", "tasks rm web").after(&ENDED),
         case("tasks delete --force", "tasks delete -f web").after(&[RUN]),
-        case("tasks delete --exec-id", "tasks delete --exec-id look web")
-            .after(&[RUN, "tasks exec --detach --exec-id look web true"]),
+        case("tasks delete --exec-id", "tasks delete --exec-id look web").after(&[
+            RUN,
+            "tasks exec --detach --exec-id look web true",
+            LOOK_ENDS,
+        ]),
         case("tasks attach", "tasks attach web").after(&[TERMINAL]).types("echo a$((1+1))b\r", "a2b"),
         case("tasks pause", "tasks pause web").after(&[RUN]),
         case("tasks resume", "tasks resume web").after(&[RUN, "tasks pause web"]),
