@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::args::{Cli, Command};
 use super::environment;
-use super::run::{Choices, Cleaned, Error, Setting, on_runtime, shell_for};
+use super::run::{Choices, Error, Setting, listening, on_runtime, shell_for};
 use crate::ctr::{self, Line};
 use crate::shell::{self, Interrupt, Screen, status};
 
@@ -60,8 +60,7 @@ pub(super) fn carry_out(cli: &Cli, line: Line, choices: &Choices, screen: &Arc<S
     }
     on_runtime(|runtime| {
         let interrupt = Arc::new(Interrupt::new());
-        interrupt.listen(runtime).map_err(shell::Error::Start)?;
-        let _cleaned = Cleaned(Arc::clone(&interrupt));
+        let _cleaned = listening(&interrupt, runtime)?;
         let setting = Setting { runs: true, ..Setting::default() };
         let mut shell = ManuallyDrop::new(shell_for(cli, choices, screen, runtime, &interrupt, setting)?);
         Ok(shell.ctr(&steps))

@@ -278,8 +278,7 @@ fn with_runtime(
     }
     let folder = file.as_deref().and_then(Path::parent).map(Path::to_owned);
     let interrupt = Arc::new(Interrupt::new());
-    interrupt.listen(runtime).map_err(shell::Error::Start)?;
-    let _cleaned = Cleaned(Arc::clone(&interrupt));
+    let _cleaned = listening(&interrupt, runtime)?;
     let mut sandbox = None;
     if let Some(flags) = sandboxed {
         match sandbox::start(flags, &interrupt, screen)? {
@@ -339,6 +338,13 @@ impl Drop for Cleaned {
     fn drop(&mut self) {
         self.0.clean_up();
     }
+}
+
+/// Has an interrupt listen to signals, and what has to go go before the process ends.
+pub(super) fn listening(interrupt: &Arc<Interrupt>, runtime: &tokio::runtime::Handle) -> Result<Cleaned, Error> {
+    interrupt.listen(runtime).map_err(shell::Error::Start)?;
+    interrupt.before_exit(crate::containerd::io::remove_folders);
+    Ok(Cleaned(Arc::clone(interrupt)))
 }
 
 /// What a shell is given beside the user's choices.

@@ -18,7 +18,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 
-pub use self::folder::{FifoFolder, private_folder};
+pub use self::folder::{FifoFolder, private_folder, remove_folders};
 pub use self::held::{Held, hold};
 use super::tasks::{Stdio, Task};
 

@@ -496,7 +496,8 @@ fn terminal(env: &Env) {
         let mut buffer = [0; 1024];
         let mut is_first = true;
         loop {
-            match attached.terminal.read(&mut buffer).await.unwrap() {
+            let read = tokio::time::timeout(Duration::from_secs(30), attached.terminal.read(&mut buffer));
+            match read.await.unwrap_or_else(|_| panic!("no more than {seen:?}")).unwrap() {
                 0 => break,
                 count => seen.extend_from_slice(&buffer[..count]),
             }

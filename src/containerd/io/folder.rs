@@ -1,11 +1,34 @@
 //! Folders of FIFOs, which nobody else can look into and which go when nobody needs them any more.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The folders that go with their handles.
+static THERE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn there<T>(work: impl FnOnce(&mut BTreeSet<PathBuf>) -> T) -> T {
+    work(&mut THERE.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Removes the folders whose handles are still in use, for a program that ends at once: nothing that holds one is taken apart
+/// then.
+pub fn remove_folders() {
+    there(std::mem::take).iter().for_each(|path| remove(path));
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path)
+        // Whoever deleted the process took it along.
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %path.display(), %error, "a FIFO folder was left behind");
+    }
+}
 
 /// A folder for the FIFOs of one process. It goes with its last handle, unless it was left to the process.
 #[derive(Debug, Clone)]
@@ -26,7 +49,10 @@ impl FifoFolder {
         loop {
             let path = parent.join(format!("fifo-{:016x}", rand::random::<u64>()));
             match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(Self(Arc::new(Folder { path, left: AtomicBool::new(false) }))),
+                Ok(()) => {
+                    there(|all| all.insert(path.clone()));
+                    return Ok(Self(Arc::new(Folder { path, left: AtomicBool::new(false) })));
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -40,6 +66,7 @@ impl FifoFolder {
     /// Lets it stay until [`remove_fifos`](super::remove_fifos) takes it away.
     pub(super) fn leave(&self) {
         self.0.left.store(true, Ordering::Relaxed);
+        there(|all| all.remove(self.path()));
     }
 }
 
@@ -54,12 +81,9 @@ impl Eq for FifoFolder {}
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if !*self.left.get_mut()
-            && let Err(error) = fs::remove_dir_all(&self.path)
-            // Whoever deleted the process took it along.
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(folder = %self.path.display(), %error, "a FIFO folder was left behind");
+        if !*self.left.get_mut() {
+            there(|all| all.remove(&self.path));
+            remove(&self.path);
         }
     }
 }

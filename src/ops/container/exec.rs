@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
 
 use super::rootfs::user_files;
 use super::start::{Detached, rootfs};
@@ -98,7 +99,7 @@ impl Operation for Exec {
             create_exec(&client, &id, &exec_id, is_own, process, output.stdio(), &mut undo).await?;
             let ended = client.tasks().waiting(&id, &exec_id).await;
             let began = Instant::now();
-            start_exec(&client, &id, &exec_id, &mut undo).await?;
+            start_exec(&client, &id, &exec_id, output.stdio(), &mut undo).await?;
             let passed = output.pass(ctx, &client, &id, &exec_id, ended).await?;
             let duration = began.elapsed();
             client.undoing().tasks().delete_exec(&id, &exec_id).await?;
@@ -111,7 +112,7 @@ impl Operation for Exec {
         create_exec(&client, &id, &exec_id, is_own, process, pipes.stdio(), &mut undo).await?;
         let ended = client.tasks().waiting(&id, &exec_id).await;
         let began = Instant::now();
-        start_exec(&client, &id, &exec_id, &mut undo).await?;
+        start_exec(&client, &id, &exec_id, pipes.stdio(), &mut undo).await?;
         let capture = Capture {
             client: &client,
             id: &id,
@@ -180,8 +181,9 @@ impl Operation for ExecDetached {
         let log = options.log.or_else(|| (options.fifo_dir.is_none() && !options.tty).then_some(LogTarget::Null));
         let output = Detached::choose(ctx, &exec_id, log.as_ref(), options.fifo_dir.as_deref(), options.tty)?;
         let mut undo = Undo::new(ctx.debts());
-        create_exec(&client, &id, &exec_id, is_own, process, &output.stdio(options.tty), &mut undo).await?;
-        start_exec(&client, &id, &exec_id, &mut undo).await?;
+        let stdio = output.stdio(options.tty);
+        create_exec(&client, &id, &exec_id, is_own, process, &stdio, &mut undo).await?;
+        start_exec(&client, &id, &exec_id, &stdio, &mut undo).await?;
         undo.forget();
         output.leave();
         Ok(exec_id)
@@ -291,8 +293,6 @@ pub(super) async fn create_exec(
     stdio: &Stdio,
     undo: &mut Undo,
 ) -> Result<()> {
-    // The shim opens them when it starts it, also when nobody waits for that any more.
-    let held = hold(stdio);
     let (maker, stdio) = (client.tasks(), stdio.clone());
     let (of, name) = (id.to_owned(), exec_id.to_owned());
     let step = async move {
@@ -303,10 +303,10 @@ pub(super) async fn create_exec(
     };
     let (tasks, of, name) = (client.undoing().tasks(), id.to_owned(), exec_id.to_owned());
     let back = async move {
-        let _held = held;
         let ended = tasks.waiting(&of, &name).await;
         let killed = tasks.kill(&of, &name, Signal::KILL.number(), false).await;
-        if killed.is_ok() {
+        // One that has ended just now is not found before the shim knows that it may be deleted.
+        if killed.as_ref().err().is_none_or(crate::containerd::Error::is_not_found) {
             let _ = tokio::time::timeout(KILL_PATIENCE, ended).await;
         }
         tasks.delete_exec(&of, &name).await
@@ -319,12 +319,27 @@ pub(super) async fn create_exec(
 
 /// Starts the process.
 ///
-/// The request is never cut off, and what makes up for it waits for its answer: a shim that carries it out after the process was
-/// deleted leaves it running, and nobody knows it.
-pub(super) async fn start_exec(client: &Client, id: &str, exec_id: &str, undo: &mut Undo) -> Result<u32> {
-    let (tasks, of, name) = (client.tasks(), id.to_owned(), exec_id.to_owned());
-    let step = async move { tasks.start(&of, &name).await };
-    match undo.step(format!("the start of process {exec_id} of container {id}"), step, async {}).await? {
+/// The request is never cut off, the FIFOs stay as long as it runs, and what makes up for it waits a while for its answer: a
+/// process that the shim starts after it was deleted, or without its FIFOs, runs on, and nobody knows it.
+pub(super) async fn start_exec(
+    client: &Client,
+    id: &str,
+    exec_id: &str,
+    stdio: &Stdio,
+    undo: &mut Undo,
+) -> Result<u32> {
+    let (under_way, answered) = oneshot::channel::<()>();
+    undo.push(format!("the start of process {exec_id} of container {id}"), async move {
+        // A kill waits in the shim for a start that takes longer.
+        let _ = tokio::time::timeout(KILL_PATIENCE, answered).await;
+    });
+    let (tasks, of, name, held) = (client.tasks(), id.to_owned(), exec_id.to_owned(), hold(stdio));
+    let starting = tokio::spawn(async move {
+        let started = tasks.start(&of, &name).await;
+        drop((held, under_way));
+        started
+    });
+    match starting.await? {
         Ok(pid) => Ok(pid),
         Err(error) => Err(failure::of_exec(client, id, error).await),
     }

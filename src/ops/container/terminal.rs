@@ -275,7 +275,7 @@ pub async fn exec_terminal(
     let mut undo = Undo::new(ctx.debts());
     create_exec(&client, id, &exec_id, is_own, process, pipes.stdio(), &mut undo).await?;
     let ended = client.tasks().waiting(id, &exec_id).await;
-    start_exec(&client, id, &exec_id, &mut undo).await?;
+    start_exec(&client, id, &exec_id, pipes.stdio(), &mut undo).await?;
     record(ctx, "exec", id, &steps, Ok(()))?;
     Ok(Attached::of(pipes.into_terminal(), ended, &client, id, &exec_id, undo))
 }
