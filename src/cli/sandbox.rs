@@ -46,6 +46,7 @@ pub(super) fn start(
             told.failure(&error);
         }
     });
+    interrupt.begin_anew();
     match why {
         Some(why) => Ok(Err(status::of_stop(why))),
         None => Ok(Ok(sandbox)),

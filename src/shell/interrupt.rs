@@ -168,6 +168,11 @@ impl Interrupt {
         }
     }
 
+    /// Takes it that nothing was begun: what there is by now is taken down [before the exit](Self::before_exit).
+    pub fn begin_anew(&self) {
+        self.state().begun = false;
+    }
+
     /// Sets what says what is being waited for, when the user asks by a second Ctrl-C.
     pub fn when_impatient(&self, hook: impl Fn() + Send + Sync + 'static) {
         self.state().impatient = Some(Arc::new(hook));

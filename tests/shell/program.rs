@@ -1,7 +1,7 @@
 //! Exit statuses, errors, forms of output, and what happens when the other side goes away.
 
 use std::os::unix::net::UnixListener;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
@@ -148,7 +148,9 @@ fn interrupted_and_timed_out(env: &Env) {
 
 fn interrupted_while_it_begins(env: &Env) {
     for after in (0..200).step_by(5) {
-        let mut command = env.ctrsh_command();
+        // A shell without job control has what it puts into the background ignore the signal.
+        let (ctrsh, mut command) = (env.ctrsh_command(), Command::new("env"));
+        command.arg("--default-signal=INT").arg(ctrsh.get_program()).args(ctrsh.get_args());
         command.args(["-e", "sleep(\"60s\")"]).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         std::thread::sleep(Duration::from_millis(after));

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
@@ -85,24 +86,42 @@ fn signal(child: &Child, signal: Signal) {
 /// change, which ends nobody.
 const UP: &str = "trap 'echo heard' WINCH; while true; do echo up; sleep 0.1; done";
 
-/// Waits until a program that runs [`UP`] passes signals on. ctr begins with that a while after the process has begun.
-#[track_caller]
-fn wait_until_passing(program: &str, child: &Child, out: &mut impl BufRead) {
-    let begun = Instant::now();
-    let mut read = String::new();
-    out.read_line(&mut read).unwrap();
-    while program == "ctr" && !read.ends_with("heard\n") {
-        assert!(begun.elapsed() < PATIENCE && !read.is_empty(), "no signal is passed on: {read}");
-        signal(child, Signal::WINCH);
-        out.read_line(&mut read).unwrap();
-    }
-}
+/// The lines that a program writes, as they come.
+struct Lines(Receiver<String>);
 
-/// Reads the rest of what a program that runs [`UP`] says beside that.
-fn said(mut out: impl BufRead) -> Vec<String> {
-    let mut text = String::new();
-    out.read_to_string(&mut text).unwrap();
-    text.lines().filter(|line| !["up", "heard"].contains(line)).map(str::to_owned).collect()
+impl Lines {
+    fn of(child: &mut Child) -> Self {
+        let (tell, lines) = channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Self(lines)
+    }
+
+    /// Waits for the next one; none when there are no more.
+    #[track_caller]
+    fn next(&self) -> Option<String> {
+        match self.0.recv_timeout(PATIENCE) {
+            Err(RecvTimeoutError::Timeout) => panic!("it says nothing"),
+            line => line.ok(),
+        }
+    }
+
+    /// Waits until a program that runs [`UP`] passes signals on. ctr begins with that a while after the process has begun.
+    #[track_caller]
+    fn wait_until_passing(&self, program: &str, child: &Child) {
+        let begun = Instant::now();
+        let mut line = self.next().expect("it says nothing");
+        while program == "ctr" && line != "heard" {
+            assert!(begun.elapsed() < PATIENCE, "no signal is passed on");
+            signal(child, Signal::WINCH);
+            line = self.next().expect("it has ended");
+        }
+    }
+
+    /// Returns the rest of what a program that runs [`UP`] says beside that. It has ended.
+    fn rest(self) -> Vec<String> {
+        self.0.into_iter().filter(|line| !["up", "heard"].contains(&line.as_str())).collect()
+    }
 }
 
 fn run_box(stage: &Stage, id: &str) {
@@ -246,11 +265,11 @@ fn attached(env: &Env) {
         made.args(["--allow", "all", "-n", &stage.namespace, "--snapshotter", &stage.snapshotter, "-e", &script]);
         assert_eq!(all(&mut made).0, 0);
         let mut child = line(&stage, program, &["tasks", "attach", program]).spawn().unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        wait_until_passing(program, &child, &mut out);
+        let lines = Lines::of(&mut child);
+        lines.wait_until_passing(program, &child);
         signal(&child, Signal::TERM);
         assert_eq!(status(&mut child), 6, "{program}");
-        assert_eq!(said(out), ["told"], "{program}");
+        assert_eq!(lines.rest(), ["told"], "{program}");
         assert_eq!(stage.task_status(program), None, "{program}");
     }
 }
@@ -299,11 +318,11 @@ fn signals(env: &Env) {
             for words in [&["run", "--rm", IMAGE, "passing"][..], &["tasks", "exec", "--exec-id", "passing", "box"]] {
                 run_box(&stage, "box");
                 let mut child = line(&stage, program, &[words, &["sh", "-c", &sh(name)]].concat()).spawn().unwrap();
-                let mut out = BufReader::new(child.stdout.take().unwrap());
-                wait_until_passing(program, &child, &mut out);
+                let lines = Lines::of(&mut child);
+                lines.wait_until_passing(program, &child);
                 signal(&child, number);
                 assert_eq!(status(&mut child), 9, "{program} {words:?} {name}");
-                assert_eq!(said(out), [name], "{program}");
+                assert_eq!(lines.rest(), [name], "{program}");
                 stage.ctr(&["tasks", "rm", "-f", "box"]);
                 stage.ctr(&["containers", "rm", "box"]);
             }
@@ -328,24 +347,19 @@ fn enough(env: &Env) {
     let before = Leftovers::of(env, &stage.namespace);
     let sh = "trap 'echo heard' INT; echo up; while true; do sleep 0.1; done";
     let mut child = line(&stage, "ctrsh", &["run", "--rm", IMAGE, "deaf", "sh", "-c", sh]).spawn().unwrap();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    let mut heard = || {
-        let mut read = String::new();
-        out.read_line(&mut read).unwrap();
-        read
-    };
-    assert_eq!(heard(), "up\n");
+    let lines = Lines::of(&mut child);
+    assert_eq!(lines.next().as_deref(), Some("up"));
     for _ in 0..2 {
         signal(&child, Signal::INT);
-        assert_eq!(heard(), "heard\n", "twice is not enough");
+        assert_eq!(lines.next().as_deref(), Some("heard"), "twice is not enough");
     }
     // One that comes more than a second after the one before is the first again.
+    let begun = Instant::now();
     loop {
         signal(&child, Signal::INT);
-        match heard().as_str() {
-            "" => break,
-            read => assert_eq!(read, "heard\n"),
-        }
+        let Some(line) = lines.next() else { break };
+        assert_eq!(line, "heard");
+        assert!(begun.elapsed() < PATIENCE, "nothing is enough");
     }
     assert_eq!(status(&mut child), 137);
     assert_eq!(Leftovers::of(env, &stage.namespace), before);
