@@ -62,7 +62,7 @@ pub fn cases() -> Vec<Case> {
         case("tasks kill", "tasks kill web")
             .after(&[
                 "run -d --null-io $IMAGE web sh -c 'trap exit TERM; touch /up; while true; do sleep 0.1; done'",
-                "tasks exec --exec-id up web sh -c 'until [ -e /up ]; do sleep 0.05; done'",
+                "tasks exec --exec-id up web sh -c 'for i in $(seq 600); do [ -e /up ] && exit; sleep 0.05; done; exit 1'",
             ])
             .ends(),
         case("tasks kill --signal", "tasks kill --signal SIGKILL web").after(&[RUN]).ends(),
