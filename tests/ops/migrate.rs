@@ -19,6 +19,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::migrate::failures are told, and retry_failed runs only those", env, failures),
         trial("ops::migrate::the journal is one migration's at a time", env, journals),
         trial("ops::migrate::a closure hears of each image and may end it all", env, heard),
+        trial("ops::migrate::an archive is read as it was when it was listed", env, archived),
     ]
 }
 
@@ -271,4 +272,19 @@ fn heard(env: &Env) {
     let (status, _, stderr) = scene.run(&[], &script);
     assert_eq!(status, 1);
     assert!(stderr.contains("enough of done"), "{stderr}");
+}
+
+fn archived(env: &Env) {
+    let scene = scene(env, 5);
+    scene.ok("migrate(#{ from: \"oci:fleet\", to: \"containerd:\" }).done");
+    let names = scene.fleet.images.iter().map(|member| format!("example.test/{}:{}", member.repository, member.tag));
+    let names = names.map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    scene.ok(&format!("save([{names}], \"fleet.tar.gz\")"));
+    let to = env.repository("migrate");
+    // What was read of it once is not read of the file again.
+    let script = format!(
+        "let c = {COUNTS}; c.call(migrate(#{{ from: \"archive:fleet.tar.gz\", to: \"{to}\", older_than: \"1h\",
+            rename: |name| {{ write_file(\"fleet.tar.gz\", \"gone\"); name }} }}))"
+    );
+    assert_eq!(scene.ok(&script), serde_json::json!([5, 5, 0, 0]));
 }

@@ -31,6 +31,15 @@ use crate::oci::{Descriptor, Digest, manifest};
 #[derive(Debug, Clone)]
 pub struct ArchiveReader(Arc<Archive>);
 
+/// Two are the same when they are one opening of a file.
+impl PartialEq for ArchiveReader {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ArchiveReader {}
+
 #[derive(Debug)]
 struct Archive {
     contents: Contents,

@@ -105,6 +105,12 @@ impl Copy {
     }
 
     /// Takes the source as it was opened before.
+    pub(in crate::ops) fn opened_as(mut self, source: Box<dyn ImageSource>, root: &Descriptor) -> Self {
+        self.open(source, root);
+        self
+    }
+
+    /// Takes the source as it was opened before.
     pub(super) fn open(&mut self, source: Box<dyn ImageSource>, root: &Descriptor) {
         self.opened = Some((source, root.clone()));
     }

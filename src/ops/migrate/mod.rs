@@ -26,7 +26,9 @@ pub use source::Source;
 pub use target::{Destination, default_name, fill, target};
 
 use crate::kind::Failure;
-use crate::oci::Reference;
+use crate::layout::ArchiveReader;
+use crate::oci::store::ImageSource;
+use crate::oci::{Descriptor, Reference};
 use crate::ops::image::Endpoint;
 use crate::ops::{Context, Level, Result};
 
@@ -45,6 +47,24 @@ pub struct Candidate {
     pub content: Option<String>,
     /// Its size in bytes, where only the list tells it.
     pub size: Option<u64>,
+    /// The archive that it was found in, open: a compressed one is spooled once for all of its images.
+    pub archive: Option<ArchiveReader>,
+}
+
+impl Candidate {
+    /// Names an image of which nothing more is known.
+    #[must_use]
+    pub fn new(source: Endpoint, name: Reference) -> Self {
+        Self { source, name, target: None, created: None, content: None, size: None, archive: None }
+    }
+
+    /// Returns the image as a source, where what it is in is open.
+    fn opened(&self) -> Option<(Box<dyn ImageSource>, Descriptor)> {
+        let (Some(archive), Endpoint::Archive { selector, .. }) = (&self.archive, &self.source) else { return None };
+        // One that cannot be found is told of when it is looked for in the file.
+        let image = archive.find(selector).ok()?;
+        Some((Box::new(archive.source_for(&image)), image.target))
+    }
 }
 
 /// Lists the sources and keeps what the filters let through, each source once, in the order of the list.

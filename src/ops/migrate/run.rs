@@ -135,7 +135,11 @@ impl Item {
     }
 
     pub(super) fn copy(&self, options: &Options) -> Copy {
-        Copy::new(self.candidate.source.clone(), self.target.clone(), options.copy.clone())
+        let copy = Copy::new(self.candidate.source.clone(), self.target.clone(), options.copy.clone());
+        match self.candidate.opened() {
+            Some((source, root)) => copy.opened_as(source, &root),
+            None => copy,
+        }
     }
 }
 

@@ -172,7 +172,7 @@ mod tests {
     fn candidate(text: &str, days: i64) -> Candidate {
         let name: Reference = text.parse().unwrap();
         let created = Some(DateTime::UNIX_EPOCH + chrono::TimeDelta::days(days));
-        Candidate { source: Endpoint::Registry(name.clone()), name, target: None, created, content: None, size: None }
+        Candidate { created, ..Candidate::new(Endpoint::Registry(name.clone()), name) }
     }
 
     fn names(filters: &Filters, list: &[(&str, i64)]) -> Vec<String> {

@@ -150,7 +150,8 @@ impl Source {
                 let options = ReadOptions::new(&ctx.settings().temp_dir);
                 let archive = ArchiveReader::open(path, &options).await.map_err(BoxFailure::from)?;
                 let endpoint = |selector| Endpoint::Archive { path: path.clone(), selector };
-                Ok(listed(ctx, path, archive.images().to_vec(), endpoint))
+                let listed = listed(ctx, path, archive.images().to_vec(), endpoint).into_iter();
+                Ok(listed.map(|one| Candidate { archive: Some(archive.clone()), ..one }).collect())
             }
             Self::File(path) => {
                 let text = host::read(ctx, path).await?;
@@ -192,7 +193,7 @@ async fn namespace(ctx: &Context, at: &At) -> Result<Vec<Candidate>> {
             continue;
         };
         let source = Endpoint::Containerd { at: at.clone(), name: image.name };
-        all.push(Candidate { source, name, target: None, created: None, content: None, size: None });
+        all.push(Candidate::new(source, name));
     }
     Ok(all)
 }
@@ -206,13 +207,12 @@ async fn engine(ctx: &Context, address: Option<&Address>) -> Result<Vec<Candidat
         }
         for name in &image.names {
             let Ok(reference) = name.parse::<Reference>() else { continue };
+            let source = Endpoint::Docker { engine: address.cloned(), name: name.clone() };
             all.push(Candidate {
-                source: Endpoint::Docker { engine: address.cloned(), name: name.clone() },
-                name: reference,
-                target: None,
                 created: image.created,
                 content: Some(image.id.to_string()),
                 size: Some(image.size),
+                ..Candidate::new(source, reference)
             });
         }
     }
@@ -227,7 +227,7 @@ async fn tags(ctx: &Context, repository: &Reference, options: &registry::Options
     for tag in tags {
         let Ok(name) = format!("{}:{tag}", repository.locator()).parse::<Reference>() else { continue };
         let source = Endpoint::Registry(name.clone());
-        all.push(Candidate { source, name, target: None, created: None, content: None, size: None });
+        all.push(Candidate::new(source, name));
     }
     Ok(all)
 }
@@ -246,14 +246,7 @@ fn listed(
             None => Selector::Digest(image.target.digest.clone()),
         };
         match name_of(path, &selector) {
-            Some(name) => all.push(Candidate {
-                source: endpoint(selector),
-                name,
-                target: None,
-                created: None,
-                content: None,
-                size: None,
-            }),
+            Some(name) => all.push(Candidate::new(endpoint(selector), name)),
             None => {
                 let text = format!("image {} of {} has no usable name, and is left out", image.label(), path.display());
                 ctx.note(Level::Warn, &text);
@@ -283,7 +276,7 @@ fn candidate(source: Endpoint) -> Result<Candidate> {
     let Some(name) = name else {
         return Err(Error::argument(source.to_string(), "has no name that another place could take"));
     };
-    Ok(Candidate { source, name, target: None, created: None, content: None, size: None })
+    Ok(Candidate::new(source, name))
 }
 
 /// Finds out when images were made, from their configs.
@@ -297,7 +290,10 @@ pub(super) async fn read_times(
 ) -> Result<Vec<Candidate>> {
     let read = stream::iter(candidates).map(|mut candidate| async move {
         if candidate.created.is_none() {
-            let (source, root) = candidate.source.source(ctx, options).await?;
+            let (source, root) = match candidate.opened() {
+                Some(opened) => opened,
+                None => candidate.source.source(ctx, options).await?,
+            };
             candidate.created = created(&*source, &root).await?;
         }
         Ok(candidate)

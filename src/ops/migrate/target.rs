@@ -148,7 +148,7 @@ mod tests {
     fn to(to: &str, source: &str, renamed: Option<&str>) -> String {
         let name: Reference = source.parse().unwrap();
         let source = Endpoint::Registry(name.clone());
-        let candidate = Candidate { source, name, target: None, created: None, content: None, size: None };
+        let candidate = Candidate::new(source, name);
         let here = Path::new("/w");
         let to = match Destination::parse(to, here) {
             Ok(to) => to,
