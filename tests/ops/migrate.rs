@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::harness::fault::{Fault, FaultProxy};
 use crate::harness::fleet::Fleet;
-use crate::harness::{Env, trial};
+use crate::harness::{Env, Kind, trial};
 
 pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
@@ -19,6 +19,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::migrate::failures are told, and retry_failed runs only those", env, failures),
         trial("ops::migrate::the journal is one migration's at a time", env, journals),
         trial("ops::migrate::a closure hears of each image and may end it all", env, heard),
+        trial("ops::migrate::a node of which each image is there for one platform goes to a registry", env, node),
         trial("ops::migrate::an archive is read as it was when it was listed", env, archived),
     ]
 }
@@ -272,6 +273,39 @@ fn heard(env: &Env) {
     let (status, _, stderr) = scene.run(&[], &script);
     assert_eq!(status, 1);
     assert!(stderr.contains("enough of done"), "{stderr}");
+}
+
+fn node(env: &Env) {
+    let scene = scene(env, 3);
+    let pushed = env.pushed(Kind::Index, "migrate");
+    let (index, manifest) = (env.image(Kind::Index).digest, env.image(Kind::Index).manifest);
+    let (repository, _) = pushed.rsplit_once(':').unwrap();
+    let by_digest = format!("{repository}@{index}");
+    // As the kubelet's side of containerd keeps it: three names, and what this machine runs.
+    scene.ok(&format!("pull(\"{pushed}\").name"));
+    let config = env.image(Kind::Index).config;
+    for name in [&by_digest, &config] {
+        env.ctr(&["-n", &scene.namespace, "images", "tag", &pushed, name]).ok();
+    }
+    let to = env.repository("migrate");
+    let script = format!("let c = {COUNTS}; c.call(migrate(#{{ from: \"containerd:\", to: \"{to}\" }}))");
+    assert_eq!(scene.ok(&script), serde_json::json!([1, 1, 0, 0]));
+    let (_, within) = pushed.split_once('/').unwrap();
+    assert_eq!(scene.digest(&format!("{to}/{within}")), manifest);
+    // A name by digest alone is what there is of the image: the plan says that it cannot keep its digest.
+    env.ctr(&["-n", &scene.namespace, "images", "rm", &pushed]).ok();
+    let elsewhere = env.repository("migrate");
+    let proxy = env.block_on(FaultProxy::start(&env.registry()));
+    let through = elsewhere.replacen(&env.registry(), &proxy.host(), 1);
+    let script = format!("migrate(#{{ from: \"containerd:\", to: \"{through}\" }})");
+    for options in [["--dry-run"].as_slice(), &[]] {
+        let (status, _, stderr) = scene.run(options, &script);
+        assert_eq!(status, 1, "{stderr}");
+        for part in [&index, &manifest, "tag"] {
+            assert!(stderr.contains(part), "{part}: {stderr}");
+        }
+    }
+    assert_eq!(proxy.count("POST", ""), 0, "nothing is sent that the registry cannot take");
 }
 
 fn archived(env: &Env) {

@@ -159,12 +159,14 @@ impl Copy {
             _ => None,
         };
         let is_there = |root: &Descriptor| current.as_ref().is_some_and(|current| current.digest == root.digest);
-        let whole = matches!(self.options.platforms, Platforms::Present | Platforms::All);
+        let all = matches!(self.options.platforms, Platforms::Present | Platforms::All);
         let accompanied = self.options.referrers || self.options.digest_tags;
-        if whole && !accompanied && is_there(&root) {
+        if all && !accompanied && is_there(&root) {
             return Ok(Found { source, root, graph: None, companions: Vec::new(), unknown: false });
         }
+        let whole = root.digest.clone();
         let (root, graph) = self.select(ctx, &*source, root).await?;
+        self.check_digest(&root, root.digest == whole)?;
         let companions = match accompanied {
             true => companions::find(ctx, (&self.source, &*source), &self.target, &graph, &self.options).await?,
             false => Vec::new(),
@@ -210,6 +212,23 @@ impl Copy {
         let text = format!("{target}: one platform of {source_name} is copied, so its digest is {}", root.digest);
         ctx.note(Level::Info, &text);
         Ok((root, graph))
+    }
+
+    /// Makes sure that what goes to a registry by its digest has that digest, before anything is sent that would not be named.
+    fn check_digest(&self, root: &Descriptor, is_whole: bool) -> Result<()> {
+        let Endpoint::Registry(reference) = &self.target else { return Ok(()) };
+        if reference.digest().is_none_or(|wanted| *wanted == root.digest) {
+            return Ok(());
+        }
+        let (what, cure) = match is_whole {
+            true => (self.source.label(), "give a tag"),
+            false => (format!("what is copied of {}", self.source.label()), "give a tag, or copy all platforms"),
+        };
+        Err(Error::Argument {
+            name: format!("the target {reference}"),
+            problem: format!("names a digest, and that of {what} is {}", root.digest),
+            cure: Some(cure.into()),
+        })
     }
 
     /// Picks the one image of an index that goes alone, as a registry does not take an index whose images it lacks.

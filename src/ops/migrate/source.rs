@@ -1,16 +1,18 @@
 //! Where the images of a migration come from: single endpoints, and whole places that are listed.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Candidate;
+use crate::containerd::images::Image;
 use crate::docker::Address;
 use crate::kind::{BoxFailure, Failure, Kind};
 use crate::layout::{ArchiveReader, LayoutFolder, ListedImage, ReadOptions, Selector};
 use crate::oci::store::ImageSource;
-use crate::oci::{Descriptor, ImageConfig, Matcher, Reference, config};
+use crate::oci::{Descriptor, Digest, ImageConfig, Matcher, Reference, config};
 use crate::ops::graph::{self, Selection};
 use crate::ops::image::{self, At, Endpoint};
 use crate::ops::{Context, Error, Level, Result, docker, host};
@@ -181,21 +183,36 @@ fn source_text(line: &str) -> String {
 }
 
 async fn namespace(ctx: &Context, at: &At) -> Result<Vec<Candidate>> {
-    let mut all = Vec::new();
+    let mut named = Vec::new();
     for image in image::list(&at.context(ctx), &[]).await? {
         // The records that the kubelet knows an image by point to what another name points to.
         if image.name.starts_with("sha256:") {
             continue;
         }
-        let Ok(name) = image.name.parse::<Reference>() else {
-            let text = format!("image {} has no name that another place could take, and is left out", image.name);
-            ctx.note(Level::Warn, &text);
-            continue;
-        };
-        let source = Endpoint::Containerd { at: at.clone(), name: image.name };
-        all.push(Candidate::new(source, name));
+        match image.name.parse::<Reference>() {
+            Ok(name) => named.push((name, image)),
+            Err(_) => {
+                let text = format!("image {} has no name that another place could take, and is left out", image.name);
+                ctx.note(Level::Warn, &text);
+            }
+        }
     }
-    Ok(all)
+    let tagged = tagged(&named);
+    named.retain(|(name, image)| {
+        name.tag().is_some() || !tagged.contains(&(name.locator(), image.target.digest.clone()))
+    });
+    let candidates = named.into_iter().map(|(name, image)| {
+        let source = Endpoint::Containerd { at: at.clone(), name: image.name };
+        Candidate::new(source, name)
+    });
+    Ok(candidates.collect())
+}
+
+/// Returns what tags of each repository point to: beside a tag the kubelet's side of containerd keeps a name by the digest,
+/// which says nothing more, and which no registry can have where the node lacks some of the platforms.
+fn tagged(named: &[(Reference, Image)]) -> HashSet<(String, Digest)> {
+    let tagged = named.iter().filter(|(name, _)| name.tag().is_some());
+    tagged.map(|(name, image)| (name.locator(), image.target.digest.clone())).collect()
 }
 
 async fn engine(ctx: &Context, address: Option<&Address>) -> Result<Vec<Candidate>> {
