@@ -78,6 +78,7 @@ impl Client {
             name: repository.to_owned(),
             subject: format!("{registry}/{repository}"),
             pushes: false,
+            itself: false,
         }
     }
 
@@ -154,7 +155,7 @@ impl Registry {
             .send(Call {
                 method: Method::GET,
                 access: Access::Read,
-                capability: Capability::Resolve,
+                capability: Capability::Own,
                 subject: self.name(),
                 target,
                 proof: Proof::Asked,
@@ -176,14 +177,25 @@ pub struct Repository {
     pub(super) session: Session,
     name: String,
     subject: String,
+    /// Whether all requests are for a push.
     pushes: bool,
+    /// Whether no mirror is asked.
+    itself: bool,
 }
 
 impl Repository {
-    /// Returns the same repository with tokens that allow a push from the first request on, which saves fetching two.
+    /// Returns the same repository for a push: what it holds is asked of the host that is pushed to, as a mirror may hold
+    /// something else, and tokens allow a push from the first request on, which saves fetching two.
     #[must_use]
     pub fn for_push(mut self) -> Self {
         self.pushes = true;
+        self
+    }
+
+    /// Returns the same repository, asked of the registry itself and of none of its mirrors.
+    #[must_use]
+    pub fn itself(mut self) -> Self {
+        self.itself = true;
         self
     }
 
@@ -224,13 +236,19 @@ impl Repository {
         format!("{}{mark}{selector}", self.subject)
     }
 
-    /// Describes a request to a path of this repository; the method decides on the access and the scope.
+    /// Describes a request to a path of this repository; the method decides on the access and the scope. The host has to be
+    /// capable of it where any of the registry's hosts may answer.
     pub(super) fn call(&self, method: Method, capability: Capability, path: &str) -> Call<'_> {
         let (access, actions) = match method {
             Method::GET | Method::HEAD if self.pushes => (Access::Read, "pull,push"),
             Method::GET | Method::HEAD => (Access::Read, "pull"),
             Method::DELETE => (Access::Delete, "delete"),
             _ => (Access::Write, "pull,push"),
+        };
+        let capability = match (self.pushes, self.itself) {
+            (true, _) => Capability::Push,
+            (false, true) => Capability::Own,
+            (false, false) => capability,
         };
         Call {
             method,

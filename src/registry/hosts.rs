@@ -27,6 +27,8 @@ pub(super) enum Capability {
     Push,
     /// What refers to a manifest.
     Referrers,
+    /// What the registry alone knows, such as what it holds altogether. No file names this, and no mirror can do it.
+    Own,
 }
 
 impl Capability {
@@ -38,6 +40,7 @@ impl Capability {
             Self::Resolve => "resolve",
             Self::Push => "push",
             Self::Referrers => "referrers",
+            Self::Own => "own",
         }
     }
 }

@@ -278,6 +278,10 @@ impl Session {
             return Ok(vec![Arc::clone(&place.endpoint)]);
         }
         let hosts = self.shared.hosts(&self.registry)?;
+        if call.capability == Capability::Own {
+            // A mirror has only a part of the registry, and a login of its own.
+            return Ok(hosts.last().cloned().into_iter().collect());
+        }
         let mut able: Vec<_> = hosts.iter().filter(|host| host.can.contains(&call.capability)).cloned().collect();
         if able.is_empty() {
             return Err(Error::NoHost { registry: self.registry.clone(), capability: call.capability.as_str() });

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use ctrsh::kind::{Failure, Kind as FailureKind};
-use ctrsh::registry::{Client, Config, Credential};
+use ctrsh::layout::{LayoutFolder, Selector};
+use ctrsh::oci::store::ImageSink;
+use ctrsh::registry::{Client, Config, Credential, Options};
 use libtest_mimic::Trial;
 
-use super::support::{check_message, digest, quick, read, repository, through};
+use super::support::{check_message, copy, digest, grant, quick, read, repository, sink, through};
 use crate::harness::fault::{Fault, FaultProxy};
 use crate::harness::{Env, Kind, trial};
 
@@ -18,6 +20,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("registry::mirrors::credentials_of_a_registry_are_not_for_its_mirror", env, credentials),
         trial("registry::mirrors::certificates_of_the_folder_are_used", env, certificates),
         trial("registry::mirrors::a_broken_file_stops_the_operation", env, broken),
+        trial("registry::mirrors::what_only_the_registry_knows_is_asked_of_it_alone", env, its_own),
     ]
 }
 
@@ -167,5 +170,37 @@ fn broken(env: &Env) {
         check_message(&error, &["hosts.toml"]);
         assert_eq!(error.kind(), FailureKind::Usage);
         assert!(proxy.log().is_empty());
+    });
+}
+
+fn its_own(env: &Env) {
+    let pushed = env.pushed(Kind::ThreeLayers, "mirrors");
+    let folder = env.new_folder("mirrors");
+    env.block_on(async {
+        // The mirror has all of the image, and the registry has nothing of it.
+        let mirror = FaultProxy::start(&env.registry()).await;
+        let own = FaultProxy::start(&env.registry_of_harbors()).await;
+        let text = format!(
+            "server = \"http://{}\"\n[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n",
+            own.host(),
+            mirror.host()
+        );
+        let client = Client::new(hosts(&folder, &own.host(), &text));
+        let target = through(&own.host(), &pushed);
+        let store = sink(&client, &target);
+        assert_eq!(store.current().await.unwrap(), None);
+        let image = env.image(Kind::ThreeLayers);
+        let totals = copy(&LayoutFolder::new(&image.layout, Selector::Only), &store).await.unwrap();
+        assert_eq!(totals.blobs_sent.len(), 4);
+        assert_eq!(store.current().await.unwrap().unwrap().digest.as_str(), image.digest);
+        let registry = client.registry(&own.host(), &grant(), &Options::default());
+        registry.ping().await.unwrap();
+        let name = repository(&client, &target).name().to_owned();
+        assert!(registry.repositories().await.unwrap().contains(&name));
+        assert_eq!(repository(&client, &target).itself().tags().await.unwrap(), ["v1"]);
+        assert!(mirror.log().is_empty(), "{:#?}", mirror.log());
+        // What may come from anywhere still does.
+        repository(&client, &target).resolve("v1").await.unwrap();
+        assert_eq!(mirror.log().len(), 1);
     });
 }

@@ -238,7 +238,8 @@ async fn engine(ctx: &Context, address: Option<&Address>) -> Result<Vec<Candidat
 
 async fn tags(ctx: &Context, repository: &Reference, options: &registry::Options) -> Result<Vec<Candidate>> {
     let client = ctx.registry().repository(repository.registry(), repository.repository(), ctx.grant(), options);
-    let mut tags = client.tags().await.map_err(BoxFailure::from)?;
+    // A mirror may list only what was asked of it before.
+    let mut tags = client.itself().tags().await.map_err(BoxFailure::from)?;
     tags.sort();
     let mut all = Vec::new();
     for tag in tags {
