@@ -2,15 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue};
-use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
+use super::Result;
 use super::challenge::Challenge;
 use super::credentials::{self, Credential};
 use super::reach::Reach;
 use super::token::{Asking, Service, Token, basic};
-use super::{Config, Result};
+
+/// How long credentials are not looked up again, however often they are refused.
+const LOOKED_UP: Duration = Duration::from_secs(2);
 
 /// The logins of all hosts, by origin: what is for one scheme, host and port is for no other.
 #[derive(Debug, Default)]
@@ -31,8 +36,16 @@ impl Logins {
 #[derive(Debug, Default)]
 pub(super) struct Login {
     scheme: Mutex<Option<Scheme>>,
-    credential: OnceCell<Option<Credential>>,
+    /// The lock is held while they are looked up, so that one request does so for all.
+    credential: tokio::sync::Mutex<Option<Known>>,
     tokens: Mutex<HashMap<Vec<String>, Arc<tokio::sync::Mutex<Slot>>>>,
+}
+
+/// Credentials as they were found: what a helper gives runs out, and a user may log in meanwhile.
+#[derive(Debug)]
+struct Known {
+    credential: Option<Credential>,
+    since: Instant,
 }
 
 #[derive(Debug, Clone)]
@@ -62,10 +75,9 @@ impl Login {
                 if let Some(token) = slot.token.as_ref().filter(|token| token.is_fresh()) {
                     return Ok(Some(token.header.clone()));
                 }
-                let who = self.credential(ask.config, &ask.endpoint.login).await?;
                 let mut all = slot.demanded.clone();
                 all.extend(scopes.iter().filter(|scope| !slot.demanded.contains(scope)).cloned());
-                let token = service.fetch(ask, &all, who).await?;
+                let token = self.token(ask, &service, &all).await?;
                 let header = token.header.clone();
                 slot.token = Some(token);
                 Ok(Some(header))
@@ -73,12 +85,24 @@ impl Login {
         }
     }
 
+    /// Fetches a token, once more with what a user is known by meanwhile if the service refuses what was known before.
+    async fn token(&self, ask: &Asking<'_>, service: &Service, scopes: &[String]) -> Result<Token> {
+        let who = self.credential(ask).await?;
+        match service.fetch(ask, scopes, who.as_ref()).await {
+            Err(error) if matches!(error.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
+                if !self.renewed(ask, |now| *now != who).await {
+                    return Err(error);
+                }
+                let who = self.credential(ask).await?;
+                service.fetch(ask, scopes, who.as_ref()).await
+            }
+            other => other,
+        }
+    }
+
     /// Returns the Authorization header with the user and the password, if there are any.
     pub(super) async fn password(&self, ask: &Asking<'_>) -> Result<Option<HeaderValue>> {
-        match self.credential(ask.config, &ask.endpoint.login).await? {
-            Some(Credential::Password { user, password }) => Ok(Some(basic(user, password)?)),
-            Some(Credential::Identity(_)) | None => Ok(None),
-        }
+        self.credential(ask).await?.as_ref().map_or(Ok(None), header)
     }
 
     /// Learns from a 401, and returns whether another try can do better than the header that was used.
@@ -93,12 +117,21 @@ impl Login {
             None => Ok(false),
             Some(Challenge::Basic) => {
                 *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = Some(Scheme::Basic);
-                let who = self.credential(ask.config, &ask.endpoint.login).await?;
-                Ok(used.is_none() && matches!(who, Some(Credential::Password { .. })))
+                // Without a header nobody was asked for credentials yet, or there were none.
+                let differs = |now: &Option<Credential>| {
+                    let now = now.as_ref().and_then(|now| header(now).ok().flatten());
+                    now.is_some() && now.as_ref() != used
+                };
+                Ok(differs(&self.credential(ask).await?) || self.renewed(ask, differs).await)
             }
             Some(Challenge::Bearer { realm, service, scope }) => {
                 let service = Service::new(ask.base, &realm, service, reach)?;
-                if self.credential(ask.config, &ask.endpoint.login).await?.is_some() {
+                let who = self.credential(ask).await?;
+                if used.is_some() && who.is_none() {
+                    // What anybody may have did not do.
+                    self.renewed(ask, Option::is_some).await;
+                }
+                if self.credential(ask).await?.is_some() {
                     // Before it takes the place of one that is trusted.
                     service.check_trust(ask)?;
                 }
@@ -134,8 +167,41 @@ impl Login {
         Arc::clone(self.tokens.lock().unwrap_or_else(PoisonError::into_inner).entry(scopes.to_vec()).or_default())
     }
 
-    async fn credential(&self, config: &Config, host: &str) -> Result<Option<&Credential>> {
-        Ok(self.credential.get_or_try_init(|| credentials::find(config, host)).await?.as_ref())
+    async fn credential(&self, ask: &Asking<'_>) -> Result<Option<Credential>> {
+        let mut known = self.credential.lock().await;
+        if let Some(known) = &*known {
+            return Ok(known.credential.clone());
+        }
+        let credential = credentials::find(ask.config, &ask.endpoint.login).await?;
+        *known = Some(Known { credential: credential.clone(), since: Instant::now() });
+        Ok(credential)
+    }
+
+    /// Looks credentials up again that were refused, unless another request just did, and returns whether they are others.
+    async fn renewed(&self, ask: &Asking<'_>, differs: impl Fn(&Option<Credential>) -> bool) -> bool {
+        let mut known = self.credential.lock().await;
+        let Some(known) = &mut *known else { return false };
+        if differs(&known.credential) {
+            return true;
+        }
+        if known.since.elapsed() < LOOKED_UP {
+            return false;
+        }
+        known.since = Instant::now();
+        match credentials::find(ask.config, &ask.endpoint.login).await {
+            Ok(credential) => known.credential = credential,
+            // What the registry said of the former ones says more.
+            Err(error) => tracing::debug!(%error, "credentials cannot be looked up again"),
+        }
+        differs(&known.credential)
+    }
+}
+
+/// Makes the header with the user and the password, if that is what there is.
+fn header(credential: &Credential) -> Result<Option<HeaderValue>> {
+    match credential {
+        Credential::Password { user, password } => Ok(Some(basic(user, password)?)),
+        Credential::Identity(_) => Ok(None),
     }
 }
 

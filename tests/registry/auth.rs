@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ctrsh::kind::{Failure, Kind as FailureKind};
 use ctrsh::layout::{LayoutFolder, Selector};
 use ctrsh::registry::{Client, Config, Credential};
@@ -25,6 +27,8 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("registry::auth::a_token_that_ends_is_renewed", env, a_token_that_ends),
         trial("registry::auth::a_redirect_elsewhere_gets_no_credentials", env, a_redirect_elsewhere),
         trial("registry::auth::redirects_have_an_end", env, redirects_have_an_end),
+        trial("registry::auth::credentials_that_changed_are_looked_up_again", env, changed_credentials),
+        trial("registry::auth::a_token_service_gets_the_credentials_that_changed", env, changed_for_tokens),
     ]
 }
 
@@ -195,5 +199,78 @@ fn redirects_have_an_end(env: &Env) {
             Fault::Answer(302, vec![("Location", "/v2/x".into())], String::new()),
         );
         check_message(&repository.upload().await.unwrap_err(), &["only reads follow"]);
+    });
+}
+
+/// How long credentials are not looked up again, and a little more.
+const LOOKED_UP: Duration = Duration::from_millis(2200);
+
+/// A file of credentials that others change.
+struct Kept(std::path::PathBuf);
+
+impl Kept {
+    fn new(env: &Env) -> Self {
+        Self(env.new_folder("auth").join("config.json"))
+    }
+
+    fn client(&self) -> Client {
+        Client::new(Config { docker_config: Some(self.0.clone()), ..quick() })
+    }
+
+    fn write(&self, host: &str, user: &str, password: &str) {
+        let auth = STANDARD.encode(format!("{user}:{password}"));
+        let document = serde_json::json!({ "auths": { host: { "auth": auth } } });
+        std::fs::write(&self.0, document.to_string()).unwrap();
+    }
+}
+
+fn changed_credentials(env: &Env) {
+    let pushed = env.pushed(Kind::Busybox, "auth");
+    env.block_on(async {
+        let proxy = FaultProxy::start(&env.registry()).await;
+        let basic = || Fault::Answer(401, vec![("WWW-Authenticate", "Basic realm=\"x\"".into())], String::new());
+        let last = || proxy.log().last().unwrap().header("authorization").map(str::to_owned);
+        let header = |password: &str| Some(format!("Basic {}", STANDARD.encode(format!("{USER}:{password}"))));
+        let kept = Kept::new(env);
+        let client = kept.client();
+        let repository = repository(&client, &through(&proxy.host(), &pushed));
+        // Nobody has logged in yet.
+        proxy.fault("HEAD", "/manifests/", 1, basic());
+        assert_eq!(repository.resolve("v1").await.unwrap_err().kind(), FailureKind::Unauthorized);
+        for password in ["first", "second"] {
+            kept.write(&proxy.host(), USER, password);
+            tokio::time::sleep(LOOKED_UP).await;
+            proxy.clear();
+            proxy.fault("HEAD", "/manifests/", 1, basic());
+            repository.resolve("v1").await.unwrap();
+            assert_eq!((proxy.log().len(), last()), (2, header(password)));
+        }
+        // Those that are the same are refused for good, and no lookup follows upon another.
+        tokio::time::sleep(LOOKED_UP).await;
+        proxy.clear();
+        proxy.fault("GET", "/tags/", 2, basic());
+        assert_eq!(repository.tags().await.unwrap_err().kind(), FailureKind::Unauthorized);
+        kept.write(&proxy.host(), USER, "third");
+        assert_eq!(repository.tags().await.unwrap_err().kind(), FailureKind::Unauthorized);
+        assert_eq!(proxy.log().len(), 2);
+    });
+}
+
+fn changed_for_tokens(env: &Env) {
+    let pushed = env.pushed(Kind::Busybox, "auth");
+    env.block_on(async {
+        let tokens = TokenServer::start(Flow::Get, Duration::from_secs(1)).await;
+        let proxy = FaultProxy::guarded(&env.registry(), &tokens).await;
+        let kept = Kept::new(env);
+        kept.write(&proxy.host(), USER, "expired");
+        let client = kept.client();
+        let repository = repository(&client, &through(&proxy.host(), &pushed));
+        let error = repository.resolve("v1").await.unwrap_err();
+        assert_eq!(error.kind(), FailureKind::Unauthorized);
+        check_message(&error, &["incorrect username or password"]);
+        kept.write(&proxy.host(), USER, PASSWORD);
+        tokio::time::sleep(LOOKED_UP).await;
+        repository.resolve("v1").await.unwrap();
+        assert_eq!(tokens.log().iter().filter(|asked| !asked.authorized).count(), 2);
     });
 }
