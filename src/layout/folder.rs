@@ -219,7 +219,7 @@ impl LayoutFolder {
                 let other = ListedImage::read(other);
                 let nameless = other.name.is_none() && other.tag.is_none();
                 // The name moves; a nameless entry of the same image says nothing more.
-                !(if named { self.selector.fits(&other) } else { nameless && other.target.digest == root.digest })
+                !(if named { self.selector.is_name_of(&other) } else { nameless && other.target.digest == root.digest })
             }
             Err(_) => true,
         });
@@ -284,7 +284,10 @@ impl ImageSink for LayoutFolder {
             .run(move |layout| {
                 let Some(value) = layout.read_index()? else { return Ok(None) };
                 let index: Index = serde_json::from_value(value).map_err(|error| layout.broken(&error))?;
-                Ok(names::list(index).into_iter().find(|image| selector.fits(image)))
+                Ok(names::list(index).into_iter().find(|image| match selector {
+                    Selector::Name(_) => selector.is_name_of(image),
+                    _ => selector.fits(image),
+                }))
             })
             .await?;
         Ok(found.map(|image| image.target))

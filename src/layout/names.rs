@@ -81,25 +81,32 @@ impl Selector {
             Self::Digest(digest) => image.target.digest == *digest,
             Self::Name(wanted) => {
                 let full = |text: &str| text.parse::<Reference>().ok();
-                match (&image.name, &image.tag) {
-                    (Some(name), _) => {
-                        name == wanted
-                            || match (full(name), full(wanted)) {
-                                (Some(name), Some(wanted)) => name == wanted,
-                                _ => false,
-                            }
-                            // A bare tag finds an image by the tag of its full name.
-                            || (!wanted.contains(['/', ':', '@'])
-                                && full(name).is_some_and(|name| name.tag() == Some(wanted)))
-                    }
-                    (None, Some(tag)) => tag == wanted,
-                    (None, None) => false,
-                }
+                self.is_name_of(image)
+                    || image.name.as_ref().is_some_and(|name| match (full(name), full(wanted)) {
+                        // A bare tag finds an image by the tag of its full name.
+                        (Some(name), _) if is_tag(wanted) && name.tag() == Some(wanted) => true,
+                        (Some(name), Some(wanted)) => name == wanted,
+                        _ => false,
+                    })
             }
         }
     }
 
-    /// Finds the image that is meant.
+    /// Returns whether it is the very name of an image, and not only what finds it: a bare tag is no full name.
+    pub(crate) fn is_name_of(&self, image: &ListedImage) -> bool {
+        let Self::Name(wanted) = self else { return false };
+        match (&image.name, &image.tag) {
+            (Some(name), _) if is_tag(wanted) => name == wanted,
+            (Some(name), _) => {
+                let both = (name.parse::<Reference>(), wanted.parse::<Reference>());
+                name == wanted || matches!(both, (Ok(name), Ok(wanted)) if name == wanted)
+            }
+            (None, Some(tag)) => tag == wanted,
+            (None, None) => false,
+        }
+    }
+
+    /// Finds the image that is meant: the one with this very name, else the one that the name finds.
     ///
     /// # Errors
     /// [`Error::NoImage`] when none is, [`Error::Ambiguous`] when several different ones are.
@@ -107,7 +114,8 @@ impl Selector {
         let labels = || images.iter().map(|image| image.label().to_owned()).collect();
         // What is about an image is not another one to choose.
         let meant = |image: &&ListedImage| self.fits(image) && !(*self == Self::Only && image.is_companion());
-        let mut fitting = images.iter().filter(meant);
+        let very = images.iter().any(|image| self.is_name_of(image));
+        let mut fitting = images.iter().filter(meant).filter(|image| !very || self.is_name_of(image));
         let Some(first) = fitting.next() else {
             return Err(Error::NoImage { path: path.to_owned(), wanted: self.to_string(), present: labels() });
         };
@@ -121,7 +129,7 @@ impl Selector {
     /// Returns the annotations that name an image in an index.
     pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
         let Self::Name(name) = self else { return BTreeMap::new() };
-        if !name.contains(['/', ':', '@']) {
+        if is_tag(name) {
             return BTreeMap::from([(REF_NAME.to_owned(), name.clone())]);
         }
         let short = name.parse::<Reference>().ok().map_or_else(|| name.clone(), |full| full.selector().to_owned());
@@ -137,6 +145,11 @@ impl std::fmt::Display for Selector {
             Self::Digest(digest) => f.write_str(digest.as_str()),
         }
     }
+}
+
+/// Returns whether a name is a tag alone.
+fn is_tag(name: &str) -> bool {
+    !name.contains(['/', ':', '@'])
 }
 
 /// Lists the images of an index.
@@ -183,9 +196,15 @@ mod tests {
         signature.target.digest = Digest::sha256(b"z");
         assert!(signature.is_companion() && !other.is_companion());
         assert_eq!(Selector::Only.find("x", &[other.clone(), signature]).unwrap(), other);
-        let both = [named, other];
+        let mut elsewhere = image(&[(IMAGE_NAME, "quay.io/a/b:1")]);
+        elsewhere.target.digest = Digest::sha256(b"w");
+        let named = [named, elsewhere];
+        assert!(matches!(Selector::Name("1".into()).find("x.tar", &named), Err(Error::Ambiguous { .. })));
+        let [named, _] = named;
+        let both = [named, other.clone()];
         assert!(matches!(Selector::Only.find("x.tar", &both), Err(Error::Ambiguous { .. })));
-        assert!(matches!(Selector::Name("1".into()).find("x.tar", &both), Err(Error::Ambiguous { .. })));
+        // What has no other name than the tag is meant by it first.
+        assert_eq!(Selector::Name("1".into()).find("x.tar", &both).unwrap(), other);
         let error = Selector::Name("9".into()).find("x.tar", &both).unwrap_err();
         assert_eq!(error.to_string(), "x.tar has no image 9");
     }

@@ -21,6 +21,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("layout::folder::writers_at_once_lose_nothing", env, writers_at_once_lose_nothing),
         trial("layout::folder::other_entries_stay_as_they_are", env, other_entries_stay_as_they_are),
         trial("layout::folder::an_image_is_chosen_by_tag_or_digest", env, an_image_is_chosen_by_tag_or_digest),
+        trial("layout::folder::a_bare_tag_takes_no_full_name_away", env, a_bare_tag_takes_no_full_name_away),
         trial("layout::folder::links_lead_nowhere", env, links_lead_nowhere),
         trial("layout::folder::wrong_bytes_leave_nothing", env, wrong_bytes_leave_nothing),
         trial("layout::folder::a_blob_is_read_from_any_offset", env, a_blob_is_read_from_any_offset),
@@ -132,6 +133,33 @@ fn an_image_is_chosen_by_tag_or_digest(env: &Env) {
     assert_eq!(env.block_on(nowhere.resolve()).unwrap_err().kind(), Failure::NotFound);
     assert_eq!(env.block_on(nowhere.current()).unwrap(), None);
     assert!(!target.join("nowhere").exists());
+}
+
+fn a_bare_tag_takes_no_full_name_away(env: &Env) {
+    let target = env.new_folder("layout").join("made");
+    let write = |kind, name: &str| {
+        let source = LayoutFolder::new(&env.image(kind).layout, Selector::Only);
+        env.block_on(copy(&source, &LayoutFolder::new(&target, named(name)), Announce::No)).unwrap().digest
+    };
+    let names = || -> Vec<String> {
+        let images = env.block_on(LayoutFolder::new(&target, Selector::Only).images()).unwrap();
+        images.iter().map(|image| image.label().to_owned()).collect()
+    };
+    for name in ["docker.io/library/nginx:latest", "quay.io/a/b:latest"] {
+        write(Kind::Busybox, name);
+    }
+    let tagged = LayoutFolder::new(&target, named("latest"));
+    assert_eq!(env.block_on(tagged.current()).unwrap(), None);
+    let digest = write(Kind::ThreeLayers, "latest");
+    assert_eq!(names(), ["docker.io/library/nginx:latest", "quay.io/a/b:latest", "latest"]);
+    // What has the tag as its name goes before what only ends in it.
+    assert_eq!(env.block_on(tagged.resolve()).unwrap().digest, digest);
+    assert_eq!(env.block_on(tagged.current()).unwrap().unwrap().digest, digest);
+    // One name in two spellings is one.
+    write(Kind::ThreeLayers, "nginx:latest");
+    assert_eq!(names(), ["quay.io/a/b:latest", "latest", "nginx:latest"]);
+    write(Kind::Busybox, "latest");
+    assert_eq!(names(), ["quay.io/a/b:latest", "nginx:latest", "latest"]);
 }
 
 fn links_lead_nowhere(env: &Env) {
