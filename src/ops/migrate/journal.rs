@@ -318,20 +318,28 @@ fn parse(file: &File, path: &Path, identity: &Identity) -> Result<Past> {
     loop {
         bytes.clear();
         let read = std::io::Read::take(&mut reader, MAX_LINE).read_until(b'\n', &mut bytes).map_err(&fail)?;
-        if read == 0 || bytes.last() != Some(&b'\n') {
+        if read == 0 {
             break;
         }
         number += 1;
+        let damaged = || Error::Argument {
+            name: format!("the journal {}", shown()),
+            problem: format!("is damaged, or no journal: line {number} cannot be read"),
+            cure: Some("give another file; what the targets have already is found without it".into()),
+        };
+        if bytes.last() != Some(&b'\n') {
+            // What was torn off is cut off; of somebody else's file nothing is.
+            if number == 1 && !is_begin(&bytes, identity) {
+                return Err(damaged());
+            }
+            break;
+        }
         let Ok(event) = serde_json::from_slice::<Event>(&bytes) else {
             let last = reader.fill_buf().map_err(&fail)?.is_empty();
             if last && number > 1 {
                 break;
             }
-            return Err(Error::Argument {
-                name: format!("the journal {}", shown()),
-                problem: format!("is damaged, or no journal: line {number} cannot be read"),
-                cure: Some("give another file; what the targets have already is found without it".into()),
-            });
+            return Err(damaged());
         };
         match &event {
             Event::Begin { version, .. } if *version != VERSION => {
@@ -355,6 +363,13 @@ fn parse(file: &File, path: &Path, identity: &Identity) -> Result<Past> {
         past.note(event);
     }
     Ok(past)
+}
+
+/// Returns whether these bytes are how the first line of a journal begins, whenever that was written.
+fn is_begin(bytes: &[u8], identity: &Identity) -> bool {
+    let line = encode(&Event::Begin { version: VERSION, identity: identity.clone() });
+    let is_like = |(a, b): (&u8, &u8)| a == b || (a.is_ascii_digit() && b.is_ascii_digit());
+    bytes.len() < line.len() && bytes.iter().zip(&line).all(is_like)
 }
 
 fn lock(file: &File, path: &Path, operation: FlockOperation) -> Result<()> {
@@ -433,6 +448,19 @@ mod tests {
             let again = read(&path, &identity()).unwrap();
             assert_eq!(again.entries["c"].last, Last::Complete, "{cut}");
             assert_eq!(again.entries.len(), past.entries.len() + 1, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_journal_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.journal");
+        for foreign in [&b"{\"compact\": true}"[..], b"x", &[0; 2 << 20], b"{\"at\":\"yesterday"] {
+            std::fs::write(&path, foreign).unwrap();
+            for error in [Journal::open(&path, &identity()).err().unwrap(), read(&path, &identity()).unwrap_err()] {
+                assert!(error.to_string().contains("no journal"), "{error}");
+            }
+            assert_eq!(std::fs::read(&path).unwrap(), foreign);
         }
     }
 
