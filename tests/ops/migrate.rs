@@ -21,6 +21,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::migrate::a closure hears of each image and may end it all", env, heard),
         trial("ops::migrate::a node of which each image is there for one platform goes to a registry", env, node),
         trial("ops::migrate::an archive is read as it was when it was listed", env, archived),
+        trial("ops::migrate::an image that cannot be read does not keep the others", env, unreadable),
     ]
 }
 
@@ -306,6 +307,24 @@ fn node(env: &Env) {
         }
     }
     assert_eq!(proxy.count("POST", ""), 0, "nothing is sent that the registry cannot take");
+}
+
+fn unreadable(env: &Env) {
+    let scene = scene(env, 6);
+    let lost = &scene.fleet.images[4];
+    std::fs::remove_file(scene.folder.join("fleet/blobs").join(lost.digest.replacen(':', "/", 1))).unwrap();
+    let to = env.repository("migrate");
+    for (age, done) in [("older_than", 5), ("newer_than", 0)] {
+        let spec = format!("from: \"oci:fleet\", to: \"{to}\", {age}: \"1h\"");
+        let (status, value, stderr) = scene.run(&[], &format!("migrate(#{{ {spec}, keep_going: true }})"));
+        assert_eq!(status, 3, "{stderr}");
+        assert_eq!((value["done"].as_i64(), value["failed"].as_array().unwrap().len()), (Some(done), 1), "{value}");
+        assert!(value["failed"][0]["target"].as_str().unwrap().contains("/app4:"), "{value}");
+        // Without keep_going it is thrown.
+        let (status, _, stderr) = scene.run(&[], &format!("migrate(#{{ {spec} }})"));
+        assert_eq!(status, 1, "{stderr}");
+        assert!(stderr.contains(&lost.digest), "{stderr}");
+    }
 }
 
 fn archived(env: &Env) {

@@ -67,7 +67,8 @@ impl Candidate {
     }
 }
 
-/// Lists the sources and keeps what the filters let through, each source once, in the order of the list.
+/// Lists the sources and keeps what the filters let through, each source once, in the order of the list. What should keep
+/// going goes on with the images that cannot be read, whenever they were made; they come last.
 ///
 /// # Errors
 /// When a source cannot be listed, also when that was tried again as often as an image is.
@@ -86,11 +87,15 @@ pub async fn collect(
             }
         }
     }
-    let mut named = filters.by_name(all);
-    if filters.wants_times(&named) {
-        named = source::read_times(ctx, named, &options.copy.registry).await?;
+    let named = filters.by_name(all);
+    if !filters.wants_times(&named) {
+        return Ok(filters.by_time(named, Utc::now()));
     }
-    Ok(filters.by_time(named, Utc::now()))
+    let (known, unreadable) = source::read_times(ctx, named, options).await?;
+    let mut kept = filters.by_time(known, Utc::now());
+    // Their failure is told as that of any other image, when it is their turn.
+    kept.extend(unreadable);
+    Ok(kept)
 }
 
 async fn list(ctx: &Context, source: &Source, options: &Options) -> Result<Vec<Candidate>> {

@@ -7,6 +7,8 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Candidate;
+use super::options::Options;
+use super::run::ends_all;
 use crate::containerd::images::Image;
 use crate::docker::Address;
 use crate::kind::{BoxFailure, Failure, Kind};
@@ -297,26 +299,53 @@ fn candidate(source: Endpoint) -> Result<Candidate> {
     Ok(Candidate::new(source, name))
 }
 
-/// Finds out when images were made, from their configs.
+/// Finds out when images were made, from their configs. Those that cannot be read are returned apart when the others are to
+/// go on without them.
 ///
 /// # Errors
-/// When one cannot be read.
+/// When one cannot be read, also when that was tried again as often as an image is.
 pub(super) async fn read_times(
     ctx: &Context,
     candidates: Vec<Candidate>,
-    options: &registry::Options,
-) -> Result<Vec<Candidate>> {
-    let read = stream::iter(candidates).map(|mut candidate| async move {
-        if candidate.created.is_none() {
+    options: &Options,
+) -> Result<(Vec<Candidate>, Vec<Candidate>)> {
+    let read = stream::iter(candidates).map(|candidate| async move {
+        let made = match candidate.created {
+            Some(made) => Ok(Some(made)),
+            None => read_time(ctx, &candidate, options).await,
+        };
+        (candidate, made)
+    });
+    let mut read = std::pin::pin!(read.buffered(PARALLEL));
+    let (mut known, mut unreadable) = (Vec::new(), Vec::new());
+    while let Some((candidate, made)) = read.next().await {
+        match made {
+            Ok(created) => known.push(Candidate { created, ..candidate }),
+            Err(error) if options.keep_going && !ends_all(&error) => unreadable.push(candidate),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((known, unreadable))
+}
+
+async fn read_time(ctx: &Context, candidate: &Candidate, options: &Options) -> Result<Option<DateTime<Utc>>> {
+    let mut tries = 1;
+    loop {
+        let read = async {
             let (source, root) = match candidate.opened() {
                 Some(opened) => opened,
-                None => candidate.source.source(ctx, options).await?,
+                None => candidate.source.source(ctx, &options.copy.registry).await?,
             };
-            candidate.created = created(&*source, &root).await?;
+            created(&*source, &root).await
+        };
+        match read.await {
+            Err(error) if error.retryable() && tries <= options.retries => {
+                tokio::time::sleep(options.pause(tries, &error)).await;
+                tries += 1;
+            }
+            read => return read,
         }
-        Ok(candidate)
-    });
-    read.buffered(PARALLEL).try_collect().await
+    }
 }
 
 /// Reads when an image was made: this host's platform of it, else any.
