@@ -18,7 +18,7 @@ use super::error::{Error, Result};
 use super::names::{self, ListedImage, Selector};
 use super::stream::{Piece, blocking};
 use crate::oci::store::{self, BlobReader, BlobWriter, ImageSink, ImageSource, Labels};
-use crate::oci::{Descriptor, Digest, Index, manifest};
+use crate::oci::{Descriptor, Digest, Index, MediaType, Parsed, manifest};
 
 /// The longest `index.json` that is read: 20 MiB, as in an archive.
 const MAX_INDEX: u64 = 20 << 20;
@@ -32,6 +32,8 @@ pub struct LayoutFolder {
     root: PathBuf,
     name: Arc<str>,
     selector: Selector,
+    /// Whether it is a list that others may add to at the same time.
+    is_list: bool,
 }
 
 impl LayoutFolder {
@@ -39,7 +41,14 @@ impl LayoutFolder {
     #[must_use]
     pub fn new(root: impl Into<PathBuf>, selector: Selector) -> Self {
         let root = root.into();
-        Self { name: root.display().to_string().into(), root, selector }
+        Self { name: root.display().to_string().into(), root, selector, is_list: false }
+    }
+
+    /// Makes it a list: what stands in the index that the name points to when another is written is in that one as well.
+    #[must_use]
+    pub fn listing(mut self) -> Self {
+        self.is_list = true;
+        self
     }
 
     /// Lists the images of the layout.
@@ -193,6 +202,40 @@ impl LayoutFolder {
         Ok(())
     }
 
+    /// Returns the list with what is in the one that the name points to, which may have been written after this one was made.
+    fn joined(&self, index: &Value, list: &Descriptor) -> Result<Descriptor> {
+        let known: Index = serde_json::from_value(index.clone()).map_err(|error| self.broken(&error))?;
+        let Some(known) = names::list(known).into_iter().find(|image| self.selector.is_name_of(image)) else {
+            return Ok(list.clone());
+        };
+        let mut all = self.read_list(&known.target)?;
+        for entry in self.read_list(list)? {
+            if !all.iter().any(|other| other.digest == entry.digest) {
+                all.push(entry);
+            }
+        }
+        let bytes = serde_json::to_vec(&Index::of(all)).map_err(|error| self.broken(&error))?;
+        let joined = Descriptor::new(MediaType::OciIndex, Digest::sha256(&bytes), bytes.len() as u64);
+        self.prepare(&joined.digest)?;
+        self.replace(&self.blob_path(&joined.digest), &bytes)?;
+        Ok(joined)
+    }
+
+    /// Reads a list; what is none, or is not there, has no entries to keep.
+    fn read_list(&self, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
+        let Some((file, _)) = self.open_blob(&descriptor.digest)? else { return Ok(Vec::new()) };
+        let mut bytes = Vec::new();
+        let path = self.blob_path(&descriptor.digest);
+        let limited = file.take(manifest::MAX_SIZE).read_to_end(&mut bytes);
+        limited.map_err(|error| Error::io("read", &path, error))?;
+        check(&self.name, descriptor, &bytes)?;
+        match Parsed::read(descriptor, &bytes) {
+            Ok(Parsed::Index(index)) => Ok(index.manifests),
+            Ok(Parsed::Manifest(_)) => Ok(Vec::new()),
+            Err(source) => Err(Error::Oci { path: self.name.to_string(), source }),
+        }
+    }
+
     /// Points the name to an image, under a lock, keeping all other entries as they are.
     fn point(&self, root: &Descriptor) -> Result<()> {
         self.prepare(&root.digest)?;
@@ -200,7 +243,7 @@ impl LayoutFolder {
         // The lock goes with the descriptor, whatever happens to us.
         flock(&folder, FlockOperation::LockExclusive).map_err(|error| Error::io("lock", &self.root, error.into()))?;
         let mut index = self.read_index()?.unwrap_or_else(|| json!({ "schemaVersion": 2, "manifests": [] }));
-        let mut entry = root.clone();
+        let mut entry = if self.is_list { self.joined(&index, root)? } else { root.clone() };
         entry.annotations.extend(self.selector.annotations());
         let entry = serde_json::to_value(&entry).map_err(|error| self.broken(&error))?;
         let Some(document) = index.as_object_mut() else {

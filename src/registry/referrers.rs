@@ -85,11 +85,16 @@ impl Repository {
         };
         let Some(subject) = subject else { return Ok(()) };
         entry.platform = None;
+        // The tag is read and written anew: of two who do that at once one would lose its entry.
+        let list = self.session.shared.list(&self.named(subject.digest.as_str()));
+        let _alone = list.lock().await;
         let mut index = self.tagged(&subject.digest).await?.unwrap_or_else(|| Index::of(Vec::new()));
         if index.manifests.iter().any(|known| known.digest == entry.digest) {
             return Ok(());
         }
         index.manifests.push(entry);
+        // It stands in for a list, and refers to nothing itself.
+        index.subject = None;
         // Cannot fail: all keys are strings.
         let bytes = Bytes::from(serde_json::to_vec(&index).unwrap_or_default());
         let own = Descriptor::new(MediaType::OciIndex, Digest::sha256(&bytes), bytes.len() as u64);

@@ -54,6 +54,8 @@ pub(super) struct Shared {
     pub(super) interrupted: Interrupted,
     /// Held while a manifest is put into a repository: alone for an index, together for others.
     puts: Mutex<HashMap<String, Arc<RwLock<()>>>>,
+    /// Held while an index that stands in for a list of referrers is read and written anew.
+    lists: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// What takes back uploads that nobody waits for any more.
     pub(super) endings: TaskTracker,
     pub(super) harbors: Harbors,
@@ -109,10 +111,12 @@ impl Shared {
     /// docker-registry 2.8 empties the link of a manifest before it writes it again, and refuses an index that names the
     /// manifest at that moment.
     pub(super) fn puts(&self, repository: &str) -> Arc<RwLock<()>> {
-        let mut puts = self.puts.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever is done drops its clone; what nobody holds any more is swept here.
-        puts.retain(|_, held| Arc::strong_count(held) > 1);
-        Arc::clone(puts.entry(repository.to_owned()).or_default())
+        held(&self.puts, repository)
+    }
+
+    /// Returns what is held while one adds to the list of what refers to a subject, `REGISTRY/REPOSITORY@DIGEST`.
+    pub(super) fn list(&self, subject: &str) -> Arc<tokio::sync::Mutex<()>> {
+        held(&self.lists, subject)
     }
 
     fn set_plain(&self, endpoint: &Endpoint, plain: bool) {
@@ -140,6 +144,14 @@ impl Shared {
         // What it named while it spoke plain HTTP is its own, though others lost it meanwhile and look for TLS again.
         if target.is_named_by(&plain) || self.is_plain(endpoint) == Some(true) { plain } else { endpoint.base.clone() }
     }
+}
+
+/// Returns what is held under a name.
+fn held<L: Default>(all: &Mutex<HashMap<String, Arc<L>>>, name: &str) -> Arc<L> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    // Whoever is done drops its clone; what nobody holds any more is swept here.
+    all.retain(|_, held| Arc::strong_count(held) > 1);
+    Arc::clone(all.entry(name.to_owned()).or_default())
 }
 
 /// A registry under a grant: what requests are made through.

@@ -1,10 +1,14 @@
 //! `copy` with what goes along, and of some platforms.
 
+use std::collections::BTreeSet;
+
 use ctrsh::grant::Allow;
 use ctrsh::kind::{Failure, Kind as Failed};
 use ctrsh::layout::{LayoutFolder, Selector};
 use ctrsh::oci::media_type::Compression;
-use ctrsh::oci::{Descriptor, Digest, Matcher, MediaType, Platform};
+use ctrsh::oci::store::ImageSource;
+use ctrsh::oci::{Descriptor, Digest, Index, Matcher, MediaType, Platform};
+use ctrsh::ops::Operation;
 use ctrsh::ops::image::{Copied, Copy, CopyOptions, Endpoint, Platforms};
 use ctrsh::registry::Repository;
 use libtest_mimic::Trial;
@@ -19,6 +23,7 @@ use crate::harness::{Env, trial};
 pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
         trial("ops::companions::referrers and digest tags go along, through a layout and back", env, along),
+        trial("ops::companions::two who add to a list at once both stand in it", env, at_once),
         trial("ops::companions::where they cannot go that is said", env, nowhere),
         trial("ops::companions::a list of platforms makes an index of them", env, listed),
         trial("ops::companions::an archive is compressed as asked, and read again", env, compressed),
@@ -126,6 +131,51 @@ fn along(env: &Env) {
     let copied = accompanied(&stage, &folder, &endpoint(&stage, &back)).unwrap();
     assert_eq!((copied.companions, &copied.root.digest), (4, &digest));
     check(&back);
+}
+
+fn at_once(env: &Env) {
+    let stage = Stage::empty(env, "along");
+    let ctx = stage.allowing(Allow::all());
+    let kinds: Vec<String> = (0..8).map(|number| format!("application/x-sbom-{number}")).collect();
+    let digests = |listed: Vec<Descriptor>| listed.into_iter().map(|one| one.digest).collect::<BTreeSet<_>>();
+    // In a registry, whose list is a tag that each reads and writes anew.
+    let pushed = env.pushed(Kind::Busybox, "along");
+    let there = repository(&stage, &pushed);
+    env.block_on(async {
+        let root = there.resolve("v1").await.unwrap();
+        let stored = kinds.iter().map(|kind| artifact(&there, Some(&root), kind, None));
+        let stored = futures_util::future::join_all(stored).await;
+        assert_eq!(digests(there.referrers(&root.digest, None).await.unwrap()), digests(stored));
+    });
+    // In a folder, when it was looked at before either of two was written.
+    let folder = endpoint(&stage, "oci:at-once:v1");
+    let options = CopyOptions { referrers: true, ..CopyOptions::default() };
+    let mut copies = Vec::new();
+    let mut stored = Vec::new();
+    for kind in &kinds[..2] {
+        let pushed = env.pushed(Kind::Busybox, "along");
+        let from = repository(&stage, &pushed);
+        env.block_on(async {
+            let root = from.resolve("v1").await.unwrap();
+            stored.push(artifact(&from, Some(&root), kind, None).await);
+            let mut copy = Copy::new(endpoint(&stage, &pushed), folder.clone(), options.clone());
+            copy.plan(&ctx).await.unwrap();
+            copies.push(copy);
+        });
+    }
+    env.block_on(futures_util::future::join_all(copies.into_iter().map(|copy| copy.apply(&ctx))));
+    let Endpoint::Layout { path, .. } = &folder else { panic!("{folder}") };
+    let subject: Digest = env.image(Kind::Busybox).digest.parse().unwrap();
+    let list = LayoutFolder::new(path, Selector::Name(subject.referrers_tag()));
+    env.block_on(async {
+        let root = list.resolve().await.unwrap();
+        let index: Index = serde_json::from_slice(&list.manifest(&root).await.unwrap()).unwrap();
+        assert_eq!(digests(index.manifests), digests(stored));
+    });
+    // And all of it goes on from there.
+    let to = format!("{}:v1", env.repository("along"));
+    let copied = stage.run(Copy::new(folder, endpoint(&stage, &to), options)).unwrap();
+    assert_eq!(copied.companions, 2);
 }
 
 fn nowhere(env: &Env) {

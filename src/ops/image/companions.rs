@@ -28,6 +28,8 @@ pub(super) struct Companion {
     pub(super) root: Descriptor,
     /// What to move; none when it is there.
     pub(super) graph: Option<Graph>,
+    /// Whether it is a list, which others may add to at the same time.
+    pub(super) is_list: bool,
 }
 
 /// Makes sure that both sides can hold what goes along.
@@ -153,7 +155,7 @@ impl Search<'_> {
                 let root = list.descriptor.clone();
                 whole.documents.push(list);
                 let target = Endpoint::Layout { path: path.clone(), selector: Selector::Name(subject.referrers_tag()) };
-                Ok(vec![self.companion(target, root, whole).await?])
+                Ok(vec![Companion { is_list: true, ..self.companion(target, root, whole).await? }])
             }
             _ => Ok(Vec::new()),
         }
@@ -188,7 +190,7 @@ impl Search<'_> {
             Endpoint::Containerd { .. } | Endpoint::Docker { .. } | Endpoint::Archive { .. } => None,
         };
         let there = current.is_some_and(|current| current.digest == root.digest);
-        Ok(Companion { target, root, graph: (!there).then_some(graph) })
+        Ok(Companion { target, root, graph: (!there).then_some(graph), is_list: false })
     }
 }
 

@@ -306,7 +306,7 @@ impl Found {
 
     async fn send_companions(&self, ctx: &Context, options: &registry::Options) -> Result<Totals> {
         let mut totals = Totals::default();
-        for Companion { target, root, graph } in &self.companions {
+        for Companion { target, root, graph, is_list } in &self.companions {
             let Some(graph) = graph else { continue };
             totals += match target {
                 Endpoint::Registry(reference) => {
@@ -314,7 +314,9 @@ impl Found {
                     send(ctx, &*self.source, graph, root, &sink).await?
                 }
                 Endpoint::Layout { path, selector } => {
-                    send(ctx, &*self.source, graph, root, &LayoutFolder::new(path, selector.clone())).await?
+                    let folder = LayoutFolder::new(path, selector.clone());
+                    let sink = if *is_list { folder.listing() } else { folder };
+                    send(ctx, &*self.source, graph, root, &sink).await?
                 }
                 // Nothing goes along to these.
                 Endpoint::Containerd { .. } | Endpoint::Docker { .. } | Endpoint::Archive { .. } => Totals::default(),
