@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 
@@ -17,6 +19,9 @@ use crate::grant::{Access, Grant};
 use crate::oci::Digest;
 use crate::oci::store::Origin;
 
+/// How long what was given up is waited for: an answer that is under way, and the request that takes the upload back.
+const SETTLE: Duration = Duration::from_secs(21);
+
 /// A client of registries: one for a process, and cheap to clone.
 ///
 /// Making one costs nothing: certificates, credentials and hosts files are read when a request first needs them. Tokens,
@@ -25,7 +30,9 @@ use crate::oci::store::Origin;
 pub struct Client {
     pub(super) shared: Arc<Shared>,
     /// Clients with other settings for one registry, so that a loop with options keeps its connections.
-    pub(super) variants: Arc<Mutex<HashMap<(String, Options), Client>>>,
+    variants: Arc<Mutex<HashMap<(String, Options), Client>>>,
+    /// Clients that ask at other rates, by the bits of the rate.
+    paced: Arc<Mutex<HashMap<u64, Client>>>,
 }
 
 /// What one call may set for its registry beside what is configured.
@@ -47,7 +54,7 @@ impl Client {
     /// Makes a client.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { shared: Arc::new(Shared::new(config)), variants: Arc::default() }
+        Self { shared: Arc::new(Shared::new(config)), variants: Arc::default(), paced: Arc::default() }
     }
 
     /// Returns the settings.
@@ -56,18 +63,35 @@ impl Client {
         &self.shared.config
     }
 
-    /// Waits until the uploads are taken back that were begun and given up, which ends within seconds.
+    /// Waits until the uploads are taken back that were begun and given up, for as long as that may take: others, such as the
+    /// threads of a batch, may have uploads under way that they still want.
     pub async fn settle(&self) {
-        let variants: Vec<Self> = {
-            let variants = self.variants.lock().unwrap_or_else(PoisonError::into_inner);
-            variants.values().cloned().collect()
-        };
-        for client in variants.iter().chain([self]) {
-            let endings = &client.shared.endings;
-            endings.close();
-            endings.wait().await;
-            endings.reopen();
+        let all = self.all();
+        let all = all.iter().map(|client| client.shared.endings.wait());
+        if tokio::time::timeout(SETTLE, join_all(all)).await.is_err() {
+            tracing::debug!("what registries have to take back is not waited for any longer");
         }
+    }
+
+    /// Returns this client and all that were made from it.
+    pub(super) fn all(&self) -> Vec<Self> {
+        let variants: Vec<Self> =
+            self.variants.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let paced: Vec<Self> = self.paced.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let made = variants.iter().chain(&paced).flat_map(Self::all);
+        made.chain([self.clone()]).collect()
+    }
+
+    /// Returns a client that begins so many requests a second with each registry, and is like this one otherwise.
+    #[must_use]
+    pub fn paced(&self, rate: f64) -> Self {
+        let mut paced = self.paced.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let mut config = self.config().clone();
+            config.limits.rate = Some(rate);
+            Self::new(config)
+        };
+        paced.entry(rate.to_bits()).or_insert_with(make).clone()
     }
 
     /// Returns a repository of a registry, to be used under a grant.
@@ -279,5 +303,50 @@ impl Repository {
             self.session.shared.presence.forget(self.registry(), &self.name);
         }
         error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Begins what a client has to end, and returns what ends it.
+    fn begin(client: &Client) -> oneshot::Sender<()> {
+        let (end, ended) = oneshot::channel();
+        client.shared.endings.spawn(ended);
+        end
+    }
+
+    async fn yielded() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_who_settle_at_once_both_come_to_an_end() {
+        let client = Client::new(Config::default());
+        let first = begin(&client);
+        let mut one = Box::pin(client.settle());
+        assert!(poll!(&mut one).is_pending());
+        first.send(()).unwrap();
+        yielded().await;
+        let second = begin(&client);
+        let mut two = Box::pin(client.settle());
+        assert!(poll!(&mut two).is_pending());
+        one.await;
+        second.send(()).unwrap();
+        yielded().await;
+        assert!(poll!(&mut two).is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_too_long_is_not_waited_for() {
+        let client = Client::new(Config::default());
+        let _others = begin(&client);
+        tokio::time::timeout(Duration::from_secs(60), client.settle()).await.unwrap();
     }
 }

@@ -6,7 +6,6 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::PoisonError;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -141,9 +140,8 @@ impl Client {
     }
 
     fn forget_logins(&self) {
-        self.shared.logins.forget();
-        for variant in self.variants.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            variant.shared.logins.forget();
+        for client in self.all() {
+            client.shared.logins.forget();
         }
     }
 

@@ -66,6 +66,9 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: Config) -> Self {
         let config = Arc::new(config);
+        let endings = TaskTracker::new();
+        // Closed it still takes tasks, and whoever waits is told whenever there are none.
+        endings.close();
         Self {
             transport: Transport::new(Arc::clone(&config)),
             config,
@@ -76,7 +79,8 @@ impl Shared {
             pieces: Mutex::default(),
             interrupted: Interrupted::default(),
             puts: Mutex::default(),
-            endings: TaskTracker::new(),
+            lists: Mutex::default(),
+            endings,
             harbors: Harbors::default(),
             told: Mutex::default(),
         }

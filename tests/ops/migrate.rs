@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::harness::fault::{Fault, FaultProxy};
@@ -20,6 +22,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::migrate::the journal is one migration's at a time", env, journals),
         trial("ops::migrate::a closure hears of each image and may end it all", env, heard),
         trial("ops::migrate::a node of which each image is there for one platform goes to a registry", env, node),
+        trial("ops::migrate::Ctrl-C leaves no upload behind, at any rate", env, stopped),
         trial("ops::migrate::an archive is read as it was when it was listed", env, archived),
         trial("ops::migrate::an image that cannot be read does not keep the others", env, unreadable),
     ]
@@ -325,6 +328,27 @@ fn unreadable(env: &Env) {
         assert_eq!(status, 1, "{stderr}");
         assert!(stderr.contains(&lost.digest), "{stderr}");
     }
+}
+
+fn stopped(env: &Env) {
+    let image = env.image(Kind::Big(20));
+    let proxy = env.block_on(FaultProxy::start(&env.registry()));
+    proxy.fault("PUT", "/blobs/uploads/", 99, Fault::Silence);
+    let to = env.repository("migrate").replacen(&env.registry(), &proxy.host(), 1);
+    let name = image.layout.file_name().unwrap().to_str().unwrap();
+    let spec = format!("from: \"oci:{name}:v1\", to: \"{to}\", rate: \"1000/s\"");
+    let mut command = env.ctrsh_command();
+    command.args(["-e", &format!("migrate(#{{ {spec} }})")]).current_dir(image.layout.parent().unwrap());
+    let mut child = command.spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while proxy.count("PUT", "/blobs/uploads/") < 2 {
+        assert!(Instant::now() < deadline, "{:#?}", proxy.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let (opened, ended) = (proxy.count("POST", "/blobs/uploads/"), proxy.count("DELETE", "/blobs/uploads/"));
+    assert_eq!(ended, opened, "{:#?}", proxy.log());
 }
 
 fn archived(env: &Env) {

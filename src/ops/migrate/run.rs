@@ -62,9 +62,7 @@ impl Migrate {
     fn paced(&mut self, ctx: &Context) -> Arc<Shared> {
         let Some(rate) = self.options.rate else { return Arc::clone(ctx.shared()) };
         let shared = self.shared.get_or_insert_with(|| {
-            let mut config = ctx.registry().config().clone();
-            config.limits.rate = Some(rate);
-            Arc::new(Shared { registry: registry::Client::new(config), ..Shared::clone(ctx.shared()) })
+            Arc::new(Shared { registry: ctx.registry().paced(rate), ..Shared::clone(ctx.shared()) })
         });
         Arc::clone(shared)
     }
