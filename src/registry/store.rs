@@ -1,6 +1,6 @@
 //! A reference in a registry as a source and a sink of images.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
@@ -23,6 +23,8 @@ pub struct RegistryStore {
     held: Mutex<Vec<(Descriptor, Bytes)>>,
     /// Uploads that a mount opened instead of mounting.
     opened: std::sync::Mutex<HashMap<Digest, Upload>>,
+    /// What was written by this store: what of it was interrupted is this one's to resume, or to take back.
+    written: std::sync::Mutex<HashSet<Digest>>,
 }
 
 impl RegistryStore {
@@ -40,7 +42,13 @@ impl RegistryStore {
     }
 
     fn new(repository: Repository, reference: &Reference) -> Self {
-        Self { repository, reference: reference.clone(), held: Mutex::default(), opened: std::sync::Mutex::default() }
+        Self {
+            repository,
+            reference: reference.clone(),
+            held: Mutex::default(),
+            opened: std::sync::Mutex::default(),
+            written: std::sync::Mutex::default(),
+        }
     }
 
     /// Returns the repository.
@@ -75,7 +83,9 @@ impl Drop for RegistryStore {
             return;
         }
         let opened = std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
-        let kept = self.repository.session.shared.interrupted.take_all(&self.repository.origin());
+        let written = std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner));
+        let (interrupted, origin) = (&self.repository.session.shared.interrupted, self.repository.origin());
+        let kept = written.iter().filter_map(|digest| interrupted.take(&origin, digest));
         for upload in opened.into_values().chain(kept) {
             self.repository.session.shared.endings.spawn(upload.delete());
         }
@@ -179,6 +189,7 @@ impl ImageSink for RegistryStore {
 
     async fn write(&self, descriptor: &Descriptor, _labels: &Labels) -> Result<Option<Box<dyn BlobWriter>>> {
         let (shared, digest) = (&self.repository.session.shared, &descriptor.digest);
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone());
         if let Some(kept) = shared.interrupted.take(&self.repository.origin(), digest) {
             let loose = Loose::new(kept.clone());
             match kept.resume(descriptor).await {

@@ -247,12 +247,6 @@ impl Interrupted {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, upload);
     }
 
-    /// Takes all that is kept of a repository.
-    pub(super) fn take_all(&self, origin: &Origin) -> Vec<Upload> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extract_if(|(of, _), _| of == origin).map(|(_, upload)| upload).collect()
-    }
-
     pub(super) fn take(&self, origin: &Origin, digest: &Digest) -> Option<Upload> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(origin.clone(), digest.clone()))
     }

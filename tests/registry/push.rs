@@ -6,11 +6,11 @@ use ctrsh::kind::{Failure, Kind as FailureKind};
 use ctrsh::layout::{LayoutFolder, Selector};
 use ctrsh::oci::store::{BlobWriter, ImageSink, Labels};
 use ctrsh::oci::{Descriptor, Digest, MediaType};
-use ctrsh::registry::{Options, RegistryStore};
+use ctrsh::registry::{Client, Options, RegistryStore};
 use libtest_mimic::Trial;
 use tokio_util::sync::CancellationToken;
 
-use super::support::{client, copy, digest, reference, repository, sink};
+use super::support::{client, copy, digest, quick, reference, repository, sink};
 use crate::harness::fault::{Fault, FaultProxy};
 use crate::harness::registry::Registry;
 use crate::harness::{Env, Kind, trial};
@@ -28,6 +28,11 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("registry::push::an_upload_that_is_given_up_is_taken_back", env, an_upload_is_taken_back),
         trial("registry::push::an_upload_goes_on_where_it_stopped", env, an_upload_goes_on),
         trial("registry::push::plain_http_is_still_known_after_an_outage", env, plain_http_after_an_outage),
+        trial(
+            "registry::push::an_interrupted_upload_stays_with_its_own",
+            env,
+            an_interrupted_upload_stays_with_its_own,
+        ),
         trial("registry::push::the_empty_blob", env, the_empty_blob),
     ]
 }
@@ -250,6 +255,33 @@ fn an_upload_goes_on(env: &Env) {
         fourth.close(false).await.map_err(|e| e.to_string()).unwrap();
         drop(sink);
         wait_for_deletes(&proxy, 1).await;
+    });
+}
+
+fn an_interrupted_upload_stays_with_its_own(env: &Env) {
+    env.block_on(async {
+        let proxy = FaultProxy::start(&env.registry()).await;
+        let target = format!("{}/{}:v1", proxy.host(), env.fresh("push"));
+        let mut config = quick();
+        config.limits.piece = Some(1 << 20);
+        let client = Client::new(config);
+        let own = sink(&client, &target);
+        let bytes = Bytes::from(vec![5; 3 << 20]);
+        let descriptor = blob(&bytes);
+        let mut upload = writer(&own, &descriptor).await;
+        upload.write(bytes.slice(..1 << 20)).await.map_err(|e| e.to_string()).unwrap();
+        upload.close(false).await.map_err(|e| e.to_string()).unwrap();
+        // Another copy into the same repository comes to its end.
+        let other = sink(&client, &target.replace(":v1", ":v2"));
+        writer(&other, &blob(b"x")).await.close(true).await.map_err(|e| e.to_string()).unwrap();
+        let taken_back = proxy.count("DELETE", "/blobs/uploads/");
+        drop(other);
+        client.settle().await;
+        let mut upload = writer(&own, &descriptor).await;
+        assert_eq!(upload.offset(), 1 << 20);
+        upload.write(bytes.slice(1 << 20..)).await.map_err(|e| e.to_string()).unwrap();
+        upload.commit().await.map_err(|e| e.to_string()).unwrap();
+        assert_eq!(proxy.count("DELETE", "/blobs/uploads/"), taken_back);
     });
 }
 
