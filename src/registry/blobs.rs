@@ -6,6 +6,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
 
 use super::hosts::Capability;
+use super::pace::Among;
 use super::session::{Call, Foreign};
 use super::transport::Reply;
 use super::{Error, Repository, Result};
@@ -76,7 +77,8 @@ impl Repository {
         let path = format!("blobs/{}", descriptor.digest);
         let mut again = true;
         loop {
-            let call = Call { whole: Some(limit), download: true, ..self.call(Method::GET, Capability::Pull, &path) };
+            let call =
+                Call { whole: Some(limit), among: Among::Downloads, ..self.call(Method::GET, Capability::Pull, &path) };
             let bytes = self.send(call).await.map_err(|e| e.about(subject))?.reply.body;
             let mut hasher = Hasher::new(descriptor.digest.algorithm());
             hasher.update(&bytes);
@@ -95,7 +97,7 @@ impl Repository {
     async fn ask_blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Reply> {
         let path = format!("blobs/{}", descriptor.digest);
         let mut call = self.call(Method::GET, Capability::Pull, &path);
-        call.download = true;
+        call.among = Among::Downloads;
         if offset > 0 {
             call.headers.insert(RANGE, range(offset)?);
         }

@@ -11,6 +11,7 @@ use reqwest::header::HeaderMap;
 
 use super::config::Tls;
 use super::hosts::Capability;
+use super::pace::Among;
 use super::session::{Call, Done, Proof, Session, Shared};
 use super::target::Target;
 use super::transport::Body;
@@ -186,7 +187,7 @@ impl Registry {
                 scopes,
                 headers: HeaderMap::new(),
                 body: Body::Empty,
-                download: false,
+                among: Among::Requests,
                 whole,
                 once: false,
                 commits: false,
@@ -284,7 +285,7 @@ impl Repository {
             scopes: vec![format!("repository:{}:{actions}", self.name)],
             headers: HeaderMap::new(),
             body: Body::Empty,
-            download: false,
+            among: Among::Requests,
             whole: None,
             once: false,
             commits: false,

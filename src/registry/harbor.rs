@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hosts::Capability;
 use super::link::Pages;
+use super::pace::Among;
 use super::session::{Call, Done, Proof};
 use super::target::Target;
 use super::transport::Body;
@@ -277,7 +278,7 @@ impl Registry {
             scopes: Vec::new(),
             headers: HeaderMap::from_iter([(BY_NAME, HeaderValue::from_static("true"))]),
             body: Body::Empty,
-            download: false,
+            among: Among::Requests,
             whole,
             once: false,
             commits: false,

@@ -41,6 +41,17 @@ pub(super) struct Pace {
     next: Mutex<Turn>,
 }
 
+/// Among which others a request waits for a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Among {
+    /// Those whose answer is soon read.
+    Requests,
+    /// Those whose answer is a blob, which takes a while to read.
+    Downloads,
+    /// None: it ends what holds the place of another, and has no time to wait for one.
+    Endings,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Turn {
     /// When the host may be asked again after it asked to be left alone.
@@ -105,9 +116,13 @@ impl Pace {
         Next::Slot(slot)
     }
 
-    /// Waits for a place among the requests, or among the downloads.
-    pub(super) async fn place(&self, download: bool) -> Option<OwnedSemaphorePermit> {
-        let places = if download { &self.downloads } else { &self.requests };
+    /// Waits for a place among the others, if it needs one.
+    pub(super) async fn place(&self, among: Among) -> Option<OwnedSemaphorePermit> {
+        let places = match among {
+            Among::Requests => &self.requests,
+            Among::Downloads => &self.downloads,
+            Among::Endings => return None,
+        };
         // Never closed, so there is always a permit.
         Arc::clone(places).acquire_owned().await.ok()
     }

@@ -19,6 +19,7 @@ use super::config::Config;
 use super::error::Error;
 use super::harbor::Harbors;
 use super::hosts::{self, Capability, Endpoint, Profile};
+use super::pace::Among;
 use super::presence::Presence;
 use super::reach::Reach;
 use super::retry::Policy;
@@ -193,7 +194,8 @@ pub(super) struct Call<'a> {
     pub(super) scopes: Vec<String>,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
-    pub(super) download: bool,
+    /// Among which others it waits for a place.
+    pub(super) among: Among,
     /// The longest body that the answer may have, when it is to be read whole.
     pub(super) whole: Option<u64>,
     /// Whether it is not worth another try.
@@ -380,7 +382,7 @@ impl Session {
                     headers: call.headers.clone(),
                     own_headers,
                     body: &mut call.body,
-                    download: call.download,
+                    among: call.among,
                     commits: call.commits,
                 })
                 .await;
@@ -456,7 +458,7 @@ impl Session {
             headers,
             own_headers: HeaderMap::new(),
             body: &mut Body::Empty,
-            download: true,
+            among: Among::Downloads,
             commits: false,
         };
         self.shared.transport.send(parcel).await?.checked().await

@@ -18,6 +18,7 @@ use super::config::Config;
 use super::credentials::{self, Credential, Secret};
 use super::error::{Error, plain};
 use super::hosts::Endpoint;
+use super::pace::Among;
 use super::reach::Reach;
 use super::transport::{Body, Parcel, Transport};
 use crate::grant::{Access, Grant};
@@ -193,7 +194,7 @@ impl Service {
                 headers,
                 own_headers,
                 body: &mut body,
-                download: false,
+                among: Among::Requests,
                 commits: false,
             })
             .await?;

@@ -21,7 +21,7 @@ use super::config::{Config, Timeouts};
 use super::connect::Pools;
 use super::error::{Error, plain};
 use super::hosts::Profile;
-use super::pace::{Crawl, Paces};
+use super::pace::{Among, Crawl, Paces};
 use super::reach::Reach;
 use super::retry;
 use crate::grant::{Access, Grant, Refused};
@@ -58,8 +58,8 @@ pub(super) struct Parcel<'a> {
     /// Headers for the origin of the address alone, such as credentials.
     pub(super) own_headers: HeaderMap,
     pub(super) body: &'a mut Body,
-    /// Whether the answer is a blob, which takes a while to read.
-    pub(super) download: bool,
+    /// Among which others it waits for a place.
+    pub(super) among: Among,
     /// Whether the answer may take as long as it takes to make a blob of an upload.
     pub(super) commits: bool,
 }
@@ -137,7 +137,7 @@ impl Transport {
             headers,
             mut own_headers,
             body,
-            download,
+            among,
             commits,
             ..
         } = parcel;
@@ -147,7 +147,7 @@ impl Transport {
         for _ in 0..=MAX_HOPS {
             grant.check(access, method.as_str(), subject)?;
             let host = url.origin().ascii_serialization();
-            let place = self.wait(&url, &action, &host, download).await?;
+            let place = self.wait(&url, &action, &host, among).await?;
             if let Some(chooser) = guard.filter(|chooser| !chooser.may_choose(Reach::of_literal(&url))) {
                 return Err(detour(&action, &host, &url, forbidden(chooser)));
             }
@@ -205,12 +205,12 @@ impl Transport {
     }
 
     /// Waits for the host's permission to go on: its wish to be left alone, the rate, a place.
-    async fn wait(&self, url: &Url, action: &str, host: &str, download: bool) -> Result<Option<OwnedSemaphorePermit>> {
+    async fn wait(&self, url: &Url, action: &str, host: &str, among: Among) -> Result<Option<OwnedSemaphorePermit>> {
         let pace = self.paces.of(url.origin());
         if let Some(wait) = pace.remaining().filter(|wait| *wait > self.config.retry.patience) {
             return Err(Error::Throttled { action: action.to_owned(), host: host.to_owned(), wait: whole(wait) });
         }
-        let place = pace.place(download).await;
+        let place = pace.place(among).await;
         pace.turn().await;
         Ok(place)
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::hosts::Capability;
+use super::pace::Among;
 use super::session::{Call, Done};
 use super::target::{Place, Target};
 use super::writer::{Mode, Running, Writer};
@@ -180,7 +181,8 @@ impl Upload {
     pub(super) async fn delete(mut self) {
         // Also when the user stopped the operation: what we began is ours to end.
         self.repository = self.repository.unstopped();
-        let call = self.call(Method::DELETE, self.place.url.clone());
+        let mut call = self.call(Method::DELETE, self.place.url.clone());
+        call.among = Among::Endings;
         let ended = tokio::time::timeout(ABANDON, self.repository.send(call)).await;
         if !matches!(ended, Ok(Ok(_))) {
             tracing::debug!(repository = self.repository.locator(), "an upload could not be taken back");

@@ -1,15 +1,15 @@
 //! Writing a blob: its bytes on their way up, in one request or in pieces.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
-use tokio::sync::mpsc;
+use tokio::sync::{SetOnce, mpsc};
 use tokio::task::JoinHandle;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::answer::Answer;
 use super::session::Done;
@@ -21,8 +21,11 @@ use crate::kind::{BoxFailure, Failure, Kind};
 use crate::oci::Descriptor;
 use crate::oci::store::BlobWriter;
 
-/// How many chunks wait between the reader and the connection.
-const QUEUE: usize = 2;
+/// How long the parts are that wait between the reader and the connection: one that goes out shows that the registry takes
+/// something, also where the line is slow.
+const PART: usize = 64 << 10;
+/// How many of them wait.
+const QUEUE: usize = 16;
 /// What a registry says of an upload that it does not have, or not as it was (distribution-spec, section Error Codes).
 const GONE: [&str; 2] = ["BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"];
 
@@ -51,6 +54,9 @@ pub struct Writer {
 #[derive(Debug)]
 pub(super) struct Running {
     feed: Option<mpsc::Sender<Bytes>>,
+    /// Set once the connection asks for the first part. Before that the request waits for its turn, which is not the
+    /// registry's silence.
+    begun: Arc<SetOnce<()>>,
     task: JoinHandle<Result<Done>>,
     /// How many bytes of its body are missing.
     missing: u64,
@@ -103,7 +109,13 @@ impl Writer {
             Mode::Whole => (left, self.upload()?),
             Mode::Pieces(piece) => (left.min(piece), self.upload()?),
         };
-        let (feed, fed) = mpsc::channel(QUEUE);
+        let (feed, mut fed) = mpsc::channel(QUEUE);
+        let begun = Arc::new(SetOnce::new());
+        let asked = Arc::clone(&begun);
+        if length == 0 {
+            // Of an empty body nothing is asked for.
+            let _ = begun.set(());
+        }
         let upload = upload.clone();
         let (method, url, range) = match self.mode {
             Mode::Whole => (Method::PUT, upload.closing(&self.descriptor.digest), None),
@@ -112,13 +124,18 @@ impl Writer {
             }
         };
         let task = tokio::spawn(async move {
-            let stream = ReceiverStream::new(fed).map(Ok::<Bytes, std::convert::Infallible>);
+            let stream = stream::poll_fn(move |cx| {
+                // It was set before when this is not the first part.
+                let _ = asked.set(());
+                fed.poll_recv(cx)
+            });
+            let stream = stream.map(Ok::<Bytes, std::convert::Infallible>);
             let mut call = upload.call(method, url);
             call.headers = body_headers(length, range);
             call.body = Body::Stream(Some(reqwest::Body::wrap_stream(stream)));
             upload.repository.send(call).await
         });
-        self.running = Some(Running { feed: Some(feed), task, missing: length, length });
+        self.running = Some(Running { feed: Some(feed), begun, task, missing: length, length });
         Ok(())
     }
 
@@ -134,7 +151,8 @@ impl Writer {
                 self.start()?;
             }
             let Some(running) = &mut self.running else { break };
-            let part = bytes.split_to(usize::try_from(running.missing).map_or(bytes.len(), |m| m.min(bytes.len())));
+            let missing = usize::try_from(running.missing).unwrap_or(usize::MAX);
+            let part = bytes.split_to(bytes.len().min(missing).min(PART));
             let sent = part.len() as u64;
             self.feed(part).await?;
             self.taken += sent;
@@ -156,8 +174,20 @@ impl Writer {
         let upload = self.upload()?;
         let stall = upload.repository.session.shared.config.timeouts.stall;
         let cancel = upload.repository.session.grant.cancel().clone();
-        let Some(feed) = self.running.as_ref().and_then(|running| running.feed.clone()) else { return Ok(()) };
-        match cancel.run_until_cancelled(tokio::time::timeout(stall, feed.send(part))).await {
+        let running = self.running.as_ref();
+        let Some((feed, begun)) = running.and_then(|running| Some((running.feed.clone()?, Arc::clone(&running.begun))))
+        else {
+            return Ok(());
+        };
+        let sent = async {
+            let mut sent = std::pin::pin!(feed.send(part));
+            tokio::select! {
+                biased;
+                sent = &mut sent => Ok(sent),
+                _ = begun.wait() => tokio::time::timeout(stall, sent).await,
+            }
+        };
+        match cancel.run_until_cancelled(sent).await {
             None => Err(Error::Refused(Refused::Cancelled)),
             Some(Ok(Ok(()))) => Ok(()),
             Some(Ok(Err(_))) => Err(self.answer().await.err().unwrap_or_else(|| self.too_early())),
@@ -184,7 +214,16 @@ impl Writer {
         let limit = if self.mode == Mode::Whole { timeouts.commit } else { timeouts.header };
         let Some(running) = &mut self.running else { return Err(self.too_early()) };
         running.feed = None;
-        let answer = tokio::time::timeout(limit, &mut running.task).await;
+        let begun = Arc::clone(&running.begun);
+        let answer = async {
+            tokio::select! {
+                biased;
+                ended = &mut running.task => return Ok(ended),
+                _ = begun.wait() => {}
+            }
+            tokio::time::timeout(limit, &mut running.task).await
+        };
+        let answer = answer.await;
         // Not before: dropped in the middle, the upload is ended with what is answered.
         self.running = None;
         let answer = match answer {
@@ -269,7 +308,8 @@ impl Writer {
             call.commits = true;
             unstopped.send(call).await
         });
-        let running = self.running.insert(Running { feed: None, task, missing: 0, length: 0 });
+        let begun = Arc::default();
+        let running = self.running.insert(Running { feed: None, begun, task, missing: 0, length: 0 });
         let answer = cancel.run_until_cancelled(&mut running.task).await;
         let Some(Ok(answer)) = answer else { return Err(Error::Refused(Refused::Cancelled)) };
         self.running = None;

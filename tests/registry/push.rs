@@ -1,5 +1,7 @@
 //! Writing to registries.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ctrsh::grant::{Access, Allow, Grant};
 use ctrsh::kind::{Failure, Kind as FailureKind};
@@ -33,6 +35,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
             env,
             an_interrupted_upload_stays_with_its_own,
         ),
+        trial("registry::push::only_the_registrys_silence_counts", env, only_the_registrys_silence_counts),
         trial("registry::push::the_empty_blob", env, the_empty_blob),
     ]
 }
@@ -282,6 +285,26 @@ fn an_interrupted_upload_stays_with_its_own(env: &Env) {
         upload.write(bytes.slice(1 << 20..)).await.map_err(|e| e.to_string()).unwrap();
         upload.commit().await.map_err(|e| e.to_string()).unwrap();
         assert_eq!(proxy.count("DELETE", "/blobs/uploads/"), taken_back);
+    });
+}
+
+fn only_the_registrys_silence_counts(env: &Env) {
+    env.block_on(async {
+        let proxy = FaultProxy::start(&env.registry()).await;
+        let target = format!("{}/{}:v1", proxy.host(), env.fresh("push"));
+        let mut config = quick();
+        config.timeouts.stall = Duration::from_millis(300);
+        config.limits.rate = Some(1.0);
+        let bytes = Bytes::from(vec![6; 8 << 20]);
+        let sink = sink(&Client::new(config), &target);
+        let mut upload = writer(&sink, &blob(&bytes)).await;
+        // The request waits for its turn, a second after the last.
+        for part in 0..8 {
+            let part = bytes.slice(part << 20..(part + 1) << 20);
+            upload.write(part).await.map_err(|e| e.to_string()).unwrap();
+        }
+        upload.commit().await.map_err(|e| e.to_string()).unwrap();
+        assert_eq!((proxy.count("POST", ""), proxy.count("DELETE", "")), (1, 0));
     });
 }
 
