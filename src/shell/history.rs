@@ -3,7 +3,8 @@
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Words that stand beside secrets.
 const TELLING: [&str; 11] = [
@@ -41,9 +42,57 @@ pub fn keeps(line: &str) -> bool {
     !line.trim().is_empty() && !line.starts_with(' ') && !in_url && !TELLING.iter().any(|word| lower.contains(word))
 }
 
+/// What goes into the history of one session, in the order in which it was entered.
+pub(super) struct Fresh {
+    path: Option<PathBuf>,
+    lines: Mutex<Vec<String>>,
+}
+
+impl Fresh {
+    /// Makes one without lines, for a file, if there is one.
+    pub(super) fn new(path: Option<PathBuf>) -> Self {
+        Self { path, lines: Mutex::default() }
+    }
+
+    /// Adds a line.
+    pub(super) fn add(&self, line: &str) {
+        self.lines().push(line.to_owned());
+    }
+
+    /// Returns what the file has by now, as other prompts write it too.
+    pub(super) fn known(&self) -> Vec<String> {
+        self.path.as_deref().map(|path| with(path, Vec::new())).unwrap_or_default()
+    }
+
+    /// Puts the lines into the file, once.
+    ///
+    /// # Errors
+    /// When the folder or file cannot be written.
+    pub(super) fn keep(&self) -> crate::ops::Result<()> {
+        // Held until they are there: a signal that comes meanwhile ends the program only then.
+        let mut lines = self.lines();
+        let Some(path) = self.path.as_deref().filter(|_| !lines.is_empty()) else { return Ok(()) };
+        write(path, &with(path, std::mem::take(&mut *lines))).map_err(|source| {
+            let path = path.display().to_string();
+            crate::ops::Error::File { attempted: "write the history", path, source }
+        })
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the lines of a file and these behind them, without those that are not kept.
+fn with(path: &Path, fresh: Vec<String>) -> Vec<String> {
+    let mut known = merged(read(path), fresh);
+    known.retain(|line| keeps(line));
+    known
+}
+
 /// Reads the lines that were kept, oldest first.
 #[must_use]
-pub(super) fn read(path: &Path) -> Vec<String> {
+fn read(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
@@ -62,7 +111,7 @@ pub(super) fn merged(old: Vec<String>, new: impl IntoIterator<Item = String>) ->
 ///
 /// # Errors
 /// When the folder or file cannot be written.
-pub(super) fn write(path: &Path, lines: &[String]) -> std::io::Result<()> {
+fn write(path: &Path, lines: &[String]) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustyline::error::ReadlineError;
 use rustyline::history::DefaultHistory;
@@ -13,23 +14,25 @@ use super::editor::Assistant;
 use super::names::Live;
 use super::session::Session;
 use super::style::Role;
-use super::{Error, Shell, Show, Source, history, lex, status};
+use super::{Error, Screen, Shell, Show, Source, history, lex, status};
 
 type LineEditor<'a> = Editor<Assistant<'a>, DefaultHistory>;
 
 /// The prompt of a shell.
 pub struct Prompt<'a> {
     shell: Rc<RefCell<&'a mut Shell>>,
-    history: Option<PathBuf>,
-    /// What goes into the history of this session, in the order in which it was entered.
-    fresh: Vec<String>,
+    fresh: Arc<history::Fresh>,
     session: Session,
 }
 
 impl<'a> Prompt<'a> {
     /// Makes a prompt that keeps its history in a file, if one is named.
     pub fn new(shell: &'a mut Shell, history: Option<PathBuf>) -> Self {
-        Self { shell: Rc::new(RefCell::new(shell)), history, fresh: Vec::new(), session: Session::default() }
+        let fresh = Arc::new(history::Fresh::new(history));
+        // A signal ends the program while this thread waits for a key.
+        let (screen, kept) = (Arc::clone(&shell.screen), Arc::clone(&fresh));
+        shell.interrupt.before_exit(move || keep(&kept, &screen));
+        Self { shell: Rc::new(RefCell::new(shell)), fresh, session: Session::default() }
     }
 
     /// Reads and runs until the user leaves; returns the exit status.
@@ -52,16 +55,19 @@ impl<'a> Prompt<'a> {
         let mut editor: LineEditor<'_> = Editor::with_config(config).map_err(terminal)?;
         let live = Live::new(self.shell.borrow().runtime.clone());
         editor.set_helper(Some(Assistant { shell: Rc::clone(&self.shell), live, palette }));
-        fill(&mut editor, self.known(&[]));
+        fill(&mut editor, self.fresh.known());
         self.greet();
         let code = loop {
+            if let Some(code) = self.rest() {
+                break code;
+            }
             let prompt = self.shell.borrow().prompt();
             let line = match editor.readline(&prompt) {
                 Ok(line) => line,
                 Err(ReadlineError::Interrupted) => continue,
                 Err(ReadlineError::Eof) => break status::DONE,
                 Err(error) => {
-                    self.keep();
+                    keep(&self.fresh, &self.shell.borrow().screen);
                     return Err(terminal(error));
                 }
             };
@@ -72,8 +78,15 @@ impl<'a> Prompt<'a> {
                 break code;
             }
         };
-        self.keep();
+        keep(&self.fresh, &self.shell.borrow().screen);
         Ok(code)
+    }
+
+    /// Says that nothing runs, so that a signal that comes from now on ends the prompt; returns the exit status when one came before.
+    fn rest(&self) -> Option<u8> {
+        let shell = self.shell.borrow();
+        shell.interrupt.end();
+        shell.interrupt.leaving().map(status::of_stop)
     }
 
     /// Puts a line at the end of the history, and takes it from where it was.
@@ -84,7 +97,7 @@ impl<'a> Prompt<'a> {
         } else {
             let _ = editor.add_history_entry(line);
         }
-        self.fresh.push(line.to_owned());
+        self.fresh.add(line);
     }
 
     /// Runs one line; returns the exit status when it was the last.
@@ -99,7 +112,7 @@ impl<'a> Prompt<'a> {
             let after = shell.command(name, argument, &self.session);
             shell.asking.set(false);
             match after {
-                After::Go => return shell.interrupt.leaving().map(status::of_stop),
+                After::Go => return None,
                 After::Leave => return Some(status::DONE),
                 After::Run(edited) => {
                     shell.screen.line(&super::escape::text(edited.trim_end()));
@@ -114,8 +127,7 @@ impl<'a> Prompt<'a> {
         if let Some(value) = ended.value {
             shell.interpreter.set(lex::LAST, value);
         }
-        let leaving = shell.interrupt.leaving().map(status::of_stop);
-        if ended.exit { Some(ended.status) } else { leaving }
+        ended.exit.then_some(ended.status)
     }
 
     /// Says who is there, or that nobody is, and goes on either way.
@@ -142,25 +154,12 @@ impl<'a> Prompt<'a> {
             }
         }
     }
+}
 
-    /// Returns the history: what the file has by now, as other prompts write it too, and these lines.
-    fn known(&self, fresh: &[String]) -> Vec<String> {
-        let old = self.history.as_deref().map(history::read).unwrap_or_default();
-        let mut known = history::merged(old, fresh.iter().cloned());
-        known.retain(|line| history::keeps(line));
-        known
-    }
-
-    fn keep(&self) {
-        let Some(path) = &self.history else { return };
-        if self.fresh.is_empty() {
-            return;
-        }
-        if let Err(source) = history::write(path, &self.known(&self.fresh)) {
-            let path = path.display().to_string();
-            let error = crate::ops::Error::File { attempted: "write the history", path, source };
-            self.shell.borrow().screen.failure(&error);
-        }
+/// Puts the lines of a session into the file, or tells why they cannot be.
+fn keep(fresh: &history::Fresh, screen: &Screen) {
+    if let Err(error) = fresh.keep() {
+        screen.failure(&error);
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::fault::{Fault, FaultProxy};
 use crate::harness::{Env, Kind, Leftovers, PROMPT, trial};
@@ -16,6 +17,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
         trial("shell::terminal::tab_completes_a_live_name", env, tab_completes_a_live_name),
         trial("shell::terminal::ctrl_c_keeps_the_prompt", env, ctrl_c_keeps_the_prompt),
+        trial("shell::terminal::a_signal_ends_an_idle_prompt", env, a_signal_ends_an_idle_prompt),
         trial("shell::terminal::ctrl_c_ends_a_stalled_pull", env, ctrl_c_ends_a_stalled_pull),
         trial("shell::terminal::a_command_gets_the_terminal", env, a_command_gets_the_terminal),
         trial("shell::terminal::a_container_gets_the_terminal", env, a_container_gets_the_terminal),
@@ -239,6 +241,20 @@ fn ctrl_c_keeps_the_prompt(env: &Env) {
     assert_eq!(terminal.leave(), 0);
 }
 
+/// Whatever ran before at the prompt, and with the history kept.
+fn a_signal_ends_an_idle_prompt(env: &Env) {
+    let home = env.new_folder("shell");
+    for (signal, status) in [(Signal::TERM, 143), (Signal::HUP, 129)] {
+        let mut terminal = Terminal::run(&at_home(env, &home));
+        terminal.wait_for_prompt();
+        terminal.enter(&format!("let status = {status}"));
+        kill_process(Pid::from_raw(terminal.pid().cast_signed()).unwrap(), signal).unwrap();
+        assert_eq!(terminal.ended(), status);
+    }
+    let history = std::fs::read_to_string(home.join(".local/state/ctrsh/history")).unwrap();
+    assert_eq!(history, "\"let status = 143\"\n\"let status = 129\"\n");
+}
+
 fn ctrl_c_ends_a_stalled_pull(env: &Env) {
     let namespace = env.namespace("shell");
     // Its second layer is in no other namespace, from which the daemon would take it.
@@ -310,8 +326,7 @@ fn a_command_gets_the_terminal(env: &Env) {
     // Told to end in the middle of it.
     terminal.press(":exec web\r");
     terminal.wait_for_shell();
-    let pid = rustix::process::Pid::from_raw(terminal.pid().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    kill_process(Pid::from_raw(terminal.pid().cast_signed()).unwrap(), Signal::TERM).unwrap();
     assert_eq!(terminal.ended(), 143);
     assert_eq!(stage.ctr(&["tasks", "ps", "web"]).lines().count(), 2);
     assert_eq!(Leftovers::of(env, &stage.namespace).fifos, before.fifos);
