@@ -17,6 +17,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("shell::program::a_flag_that_there_is_not", env, a_flag_that_there_is_not),
         trial("shell::program::three_ways_to_have_no_daemon", env, three_ways_to_have_no_daemon),
         trial("shell::program::errors_point_at_the_place", env, errors_point_at_the_place),
+        trial("shell::program::modules_in_a_circle", env, modules_in_a_circle),
         trial("shell::program::errors_as_json", env, errors_as_json),
         trial("shell::program::forms_of_output", env, forms_of_output),
         trial("shell::program::a_reader_that_goes_away", env, a_reader_that_goes_away),
@@ -99,6 +100,41 @@ fn errors_point_at_the_place(env: &Env) {
     ] {
         assert!(output.stderr.contains(part), "{part}\n{output}");
     }
+}
+
+fn modules_in_a_circle(env: &Env) {
+    let folder = env.new_folder("shell");
+    for (name, text) in [
+        ("a", "import \"b\" as b; fn one() { 1 }"),
+        ("b", "import \"a\" as a; fn two() { a::one() }"),
+        ("own", "import \"own\" as own;"),
+        (
+            "caught",
+            "try { import \"b\" as b; b::two() } catch { print(\"caught\") } import \"c\" as c; print(c::six())",
+        ),
+        ("c", "import \"d\" as d; import \"d\" as again; fn six() { d::three() + d::three() }"),
+        ("d", "fn three() { 3 }"),
+    ] {
+        std::fs::write(folder.join(format!("{name}.rhai")), text).unwrap();
+    }
+    for number in 0..70 {
+        let text = format!("import \"chain{}\" as next; fn name() {{ next::name() }}", number + 1);
+        std::fs::write(folder.join(format!("chain{number}.rhai")), text).unwrap();
+    }
+    std::fs::write(folder.join("chain70.rhai"), "fn name() { \"the end\" }").unwrap();
+    let run = |name: &str| Output::of(env.bare_ctrsh_command().arg(folder.join(format!("{name}.rhai"))));
+    for (name, circle) in [
+        ("a", "\"b\" goes in a circle: b.rhai imports a.rhai, which imports b.rhai"),
+        ("own", "\"own\" goes in a circle: own.rhai imports own.rhai"),
+    ] {
+        let output = run(name).expect_status(1);
+        assert!(output.stderr.contains(&format!("error: import: {circle}\n")), "{output}");
+    }
+    // What failed is no longer on its way, and what is imported twice is no circle.
+    assert_eq!(run("caught").expect_status(0).stdout, "caught\n6\n");
+    run("chain6").expect_status(0);
+    let output = run("chain5").expect_status(1);
+    assert!(output.stderr.contains("error: import: \"chain70\" is more than 64 imports deep\n"), "{output}");
 }
 
 fn errors_as_json(env: &Env) {
