@@ -23,6 +23,7 @@ impl Sink for Printed {
 
 pub(super) struct Bench {
     interpreter: Interpreter,
+    printed: Arc<Printed>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -50,16 +51,17 @@ fn bench_of(allow: &str, operations: u64) -> Bench {
         },
     };
     let grant = Grant::new(allow.parse::<Allow>().unwrap(), CancellationToken::new());
+    let printed = Arc::new(Printed::default());
     let interpreter = Interpreter::new(Setup {
         runtime: runtime.handle().clone(),
         context: Context::new(place, grant, Arc::new(shared)),
-        sink: Arc::new(Printed::default()),
+        sink: Arc::<Printed>::clone(&printed),
         args: vec!["one".into()],
         environment: Arc::new(|_| None),
         limits: Limits { operations },
         modules: None,
     });
-    Bench { interpreter, _runtime: runtime }
+    Bench { interpreter, printed, _runtime: runtime }
 }
 
 impl Bench {
@@ -258,6 +260,25 @@ fn an_item_that_takes_too_long_is_cancelled_alone() {
     cancel.cancel();
     let report = bench.interpreter.run("parallel([1], #{ timeout: \"9s\" }, |x| sleep(\"8s\"))", None, cancel);
     assert_eq!(report.map(|_| ()).unwrap_err().error.kind, Kind::Cancelled);
+}
+
+#[test]
+fn exit_ends_the_script_from_within_a_batch() {
+    for (text, status) in [
+        (
+            "parallel([1, 2, 3], #{ jobs: 1, keep_going: true }, |x| { if x == 1 { exit(4) } print(x) }); print(\"after\")",
+            4,
+        ),
+        ("parallel([1, 2], #{ keep_going: true }, |x| { fn_that_leaves() }); print(\"after\")", 5),
+        ("retry(#{ any: true, delay: \"1ms\" }, || { print(\"once\"); exit(0) }); print(\"after\")", 0),
+    ] {
+        let mut bench = bench("all");
+        let text = format!("fn fn_that_leaves() {{ exit(5) }} {text}");
+        let evaluated = bench.interpreter.run(&text, None, CancellationToken::new()).unwrap();
+        assert_eq!((evaluated.exit, evaluated.batch_failed), (Some(status), false), "{text}");
+        let printed = bench.printed.0.lock().unwrap().clone();
+        assert_eq!(printed, if status == 0 { vec!["once"] } else { Vec::new() }, "{text}");
+    }
 }
 
 #[test]

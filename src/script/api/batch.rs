@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
+use rhai::{Array, Dynamic, EvalAltResult, FnPtr, Map, NativeCallContext};
 
 use crate::grant::Access;
 use crate::kind::{Failure, Kind};
@@ -274,7 +274,13 @@ impl Pace {
 
 /// Says whether a failure ends the batch also when it should keep going.
 fn is_final(error: &Error) -> bool {
-    matches!(error, Error::Exit) || matches!(error.kind(), Kind::Cancelled | Kind::Denied)
+    let exits = match error {
+        Error::Exit => true,
+        // As the closure passes it on.
+        Error::Script(inner) => matches!(inner.unwrap_inner(), EvalAltResult::Exit(..)),
+        _ => false,
+    };
+    exits || matches!(error.kind(), Kind::Cancelled | Kind::Denied)
 }
 
 const RETRY: Spec = Spec {
