@@ -132,13 +132,14 @@ pub fn translate<S: AsRef<str>>(words: &[S]) -> Result<Line> {
 #[must_use]
 pub fn holds_secret(line: &str) -> bool {
     let Some(words) = shlex::split(line) else { return true };
-    match translate(&words) {
-        Ok(Line::Steps(steps)) => steps.secret.is_some(),
-        Ok(Line::Help(_)) => false,
-        Err(_) => words.iter().any(|word| {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match parse::parse(&words) {
+        Ok(parse::Line::Command(parsed)) => parsed.holds_secret(),
+        // What stands in a line that is no command is not known.
+        Ok(parse::Line::Help(_)) | Err(_) => words.iter().any(|word| {
             ["-u", "--u", "-user", "--user", "-refresh", "--refresh"]
                 .iter()
-                .any(|flag| word == flag || word.strip_prefix(flag).is_some_and(|rest| rest.starts_with('=')))
+                .any(|flag| *word == *flag || word.strip_prefix(flag).is_some_and(|rest| rest.starts_with('=')))
         }),
     }
 }

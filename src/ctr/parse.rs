@@ -309,6 +309,18 @@ impl Parsed {
         })
     }
 
+    /// Returns whether a flag was given a secret, also one that is not used.
+    pub(super) fn holds_secret(&self) -> bool {
+        self.given.0.iter().any(|(flag, value)| match flag.form {
+            Form::Option(form) if form.value == Value::Token => true,
+            Form::Option(form) if form.value == Value::Login => value.contains(':'),
+            // As commands have them that ask no registry.
+            Form::Other(_) if flag.name == "user" => value.contains(':'),
+            Form::Other(_) => flag.name == "refresh",
+            _ => false,
+        })
+    }
+
     /// Translates it.
     pub(super) fn steps(&self) -> Result<Steps> {
         let globals = self.globals()?;

@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::commands;
+
 /// Words that stand beside secrets.
 const TELLING: [&str; 11] = [
     "password",
@@ -27,18 +29,17 @@ pub(super) const LINES: usize = 5_000;
 /// Returns whether a line may be kept: not when it begins with a space or looks as if it held a secret.
 #[must_use]
 pub fn keeps(line: &str) -> bool {
-    let lower = line.to_lowercase();
-    if line
-        .trim_start()
-        .strip_prefix(":ctr ")
-        .is_some_and(|words| crate::ctr::holds_secret(words.trim_start_matches('?')))
+    if let Some(("ctr", words)) = commands::parse(line)
+        && crate::ctr::holds_secret(words.trim_start_matches('?'))
     {
         return false;
     }
+    let lower = line.to_lowercase();
     // A user and password before the host of a URL.
-    let in_url = lower.split_once("://").is_some_and(|(_, rest)| {
-        rest.split(['/', '"', ' ', '`']).next().is_some_and(|authority| authority.contains('@'))
-    });
+    let in_url = lower
+        .split("://")
+        .skip(1)
+        .any(|rest| rest.split(['/', '"', ' ', '`']).next().is_some_and(|authority| authority.contains('@')));
     !line.trim().is_empty() && !line.starts_with(' ') && !in_url && !TELLING.iter().any(|word| lower.contains(word))
 }
 
@@ -139,13 +140,27 @@ mod tests {
             "pull(\"x\", #{ token: \"y\" })",
             " images()",
             "registry(\"https://user:pw@harbor.example\")",
+            "run(\"app\", #{ env: #{ http_proxy: \"http://proxy:3128\", https_proxy: \"http://ann:pw@proxy:3128\" } })",
             ":ctr images pull -u ann:pw harbor.example/a:1",
+            ":ctr images pull -u ann:pw --help",
+            ":ctr images mount --user ann:pw box /mnt",
+            ":ctr images unmount --refresh abc /mnt",
+            ": ctr images pull -u ann:pw harbor.example/a:1",
+            ":ctr\timages pull -u ann:pw harbor.example/a:1",
+            ":ctr ? images pull -u ann:pw harbor.example/a:1",
             "  ",
         ] {
             assert!(!keeps(line), "{line}");
         }
-        for line in ["images()", "image(\"a@sha256:12\")", ":ctr run -u 1:1 a b", "pull(\"docker.io/library/busybox\")"]
-        {
+        for line in [
+            "images()",
+            "image(\"a@sha256:12\")",
+            ":ctr run -u 1:1 a b",
+            ": ctr images pull box",
+            ":ctr images mount -u ann box /mnt",
+            "pull(\"docker.io/library/busybox\")",
+            "[\"http://proxy:3128\", \"https://harbor.example/a@sha256:12\"]",
+        ] {
             assert!(keeps(line), "{line}");
         }
     }
