@@ -331,7 +331,7 @@ impl Parsed {
                 Some(Step::Script(code) | Step::Silent(code) | Step::Process(code)) => {
                     *code = source::sequence(&[change, std::mem::take(code)])
                 }
-                _ => steps.insert(0, Step::Script(change)),
+                _ => steps.insert(0, Step::Silent(change)),
             }
         }
         let secret = self.secret();

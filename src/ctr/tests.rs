@@ -148,6 +148,9 @@ fn flags_are_read_as_ctr_reads_them() {
     is("images pull --snapshotter one --snapshotter two a", "pull(\"a\", #{ snapshotter: \"two\" })");
     is("-n k8s.io images ls", "namespace(\"k8s.io\"); images()");
     is("--namespace=k8s.io t exec -t web sh", "namespace(\"k8s.io\")\n:exec web sh");
+    // What ctr does not print is not shown.
+    let change = steps("-n k8s.io t exec -t web sh").steps.into_iter().next();
+    assert_eq!(change, Some(Step::Silent("namespace(\"k8s.io\")".into())));
     let globals = steps("--debug -a /run/x.sock --timeout 1m30s --connect-timeout 0 version").globals;
     assert_eq!(
         globals,
