@@ -410,3 +410,14 @@ fn a_map_that_is_thrown_says_what_it_says() {
     let again = "let n = 0; retry(#{ delay: \"1ms\" }, || { n += 1; if n < 3 { throw #{ message: \"not yet\", retryable: true } } n })";
     assert_eq!(bench.json(again), "3");
 }
+
+#[test]
+fn a_container_that_fails_for_ever_is_started_again_for_ever() {
+    // Without its lower part, which is the program.
+    let script = library::find("std/restart-on-failure").unwrap().text.split("if is_main()").next().unwrap();
+    let shown = bench("all").json(&format!(
+        "{script}\nlet state = #{{ retries: 300, backoff: 0.25, max_backoff: 60.0, reset_after: 600.0, known: #{{}}, given_up: [] }};\n\
+         for i in 0..200 {{ state.fail(\"web\", \"failed\") }} [state.known.web.failures, state.given_up]"
+    ));
+    assert_eq!(shown, "[200,[]]");
+}
