@@ -8,7 +8,7 @@ use rhai::{ASTNode, Expr, FnCallExpr, FuncInfo, Position, Stmt};
 use crate::grant::Access;
 use crate::ops::error::nearest;
 use crate::script::Interpreter;
-use crate::script::catalog::{Entry, On};
+use crate::script::catalog::{Entry, Names, On};
 use crate::script::error::{Location, Report, Thrown};
 use crate::script::library;
 
@@ -205,10 +205,10 @@ impl Check<'_> {
             if call.args.iter().filter_map(keys).any(|keys| !keys.iter().all(known)) {
                 return;
             }
-            self.checked.access.extend(entries.iter().map(|entry| entry.spec.access));
+            self.needs(&entries);
             return;
         }
-        self.checked.access.extend(entries.iter().map(|entry| entry.spec.access));
+        self.needs(&entries);
         let count = call.args.len();
         let takes = |entry: &&Entry| {
             let own = own(entry, method);
@@ -225,6 +225,15 @@ impl Check<'_> {
         }
         for place in 0..count {
             self.options(call, place, method, &entries);
+        }
+    }
+
+    /// Takes in the access of the functions that may be called.
+    fn needs(&mut self, entries: &[&Entry]) {
+        self.checked.access.extend(entries.iter().map(|entry| entry.spec.access));
+        // Where a file is, and so whether it needs more, is known only when it is opened.
+        if entries.iter().flat_map(|entry| entry.spec.params).any(|param| param.names == Names::File) {
+            self.checked.access.insert(Access::Files);
         }
     }
 

@@ -223,6 +223,20 @@ fn a_check_finds_options_wherever_they_stand() {
 }
 
 #[test]
+fn a_check_names_files_where_a_call_takes_one() {
+    let bench = bench("all");
+    let access = |text: &str| {
+        let checked = bench.interpreter.check(text, None).unwrap();
+        assert_eq!(checked.problems, [], "{text}");
+        checked.access.iter().map(|access| access.as_str()).collect::<Vec<_>>().join(",")
+    };
+    assert_eq!(access("images()"), "read");
+    assert_eq!(access("read_file(\"a\")"), "read,files");
+    assert_eq!(access("write_json(\"a\", 1)"), "read,files");
+    assert_eq!(access("save(\"a\", \"a.tar\")"), "read,files");
+}
+
+#[test]
 fn values_in_values_are_shown_by_their_own_text() {
     let bench = bench("all");
     let session = bench.interpreter.session();
