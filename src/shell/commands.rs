@@ -241,16 +241,22 @@ impl Shell {
     }
 
     fn edit(&self, text: &str) -> Option<String> {
-        let edited = || -> std::io::Result<String> {
+        let edited = || -> std::io::Result<_> {
             let file = tempfile::Builder::new().prefix("ctrsh-").suffix(".rhai").tempfile()?;
             std::fs::write(file.path(), text)?;
             let mut words = self.editor.split_whitespace();
             let program = words.next().unwrap_or("vi");
-            std::process::Command::new(program).args(words).arg(file.path()).status()?;
-            std::fs::read_to_string(file.path())
+            let ended = std::process::Command::new(program).args(words).arg(file.path()).status()?;
+            Ok((ended, std::fs::read_to_string(file.path())?))
         };
         match edited() {
-            Ok(text) => Some(text).filter(|text| !text.trim().is_empty()),
+            Ok((ended, text)) if ended.success() => Some(text).filter(|text| !text.trim().is_empty()),
+            Ok((ended, _)) => {
+                let how = ended.code().map_or_else(|| "by a signal".into(), |code| format!("with exit status {code}"));
+                let told = format!("{} ended {how}, so nothing is run", self.editor);
+                self.screen.remark(Role::Error, "error", &told);
+                None
+            }
             Err(source) => {
                 let path = self.editor.clone();
                 self.screen.failure(&crate::ops::Error::File { attempted: "edit with", path, source });

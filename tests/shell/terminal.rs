@@ -22,6 +22,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("shell::terminal::a_command_gets_the_terminal", env, a_command_gets_the_terminal),
         trial("shell::terminal::a_container_gets_the_terminal", env, a_container_gets_the_terminal),
         trial("shell::terminal::input_goes_on_over_lines", env, input_goes_on_over_lines),
+        trial("shell::terminal::an_editor_that_fails_runs_nothing", env, an_editor_that_fails_runs_nothing),
         trial("shell::terminal::history_has_no_secrets", env, history_has_no_secrets),
         trial("shell::terminal::control_characters_are_shown", env, control_characters_are_shown),
         trial("shell::terminal::a_table_fits_after_a_resize", env, a_table_fits_after_a_resize),
@@ -358,6 +359,26 @@ fn input_goes_on_over_lines(env: &Env) {
     terminal.wait_for_prompt();
     terminal.press("`sum is ${sum}`\r");
     terminal.wait_for("sum is 6");
+    assert_eq!(terminal.leave(), 0);
+}
+
+fn an_editor_that_fails_runs_nothing(env: &Env) {
+    let home = env.new_folder("shell");
+    let run = |editor: &str| {
+        let mut command = at_home(env, &home);
+        let mut terminal = Terminal::run(command.env("EDITOR", editor));
+        terminal.wait_for_prompt();
+        terminal.enter("let n = 40");
+        terminal.enter("n += 1");
+        terminal.enter(":edit");
+        terminal.enter("`n is ${n}`");
+        terminal
+    };
+    let terminal = run("true");
+    terminal.wait_for("n is 42");
+    let terminal = run("false");
+    terminal.wait_for("false ended with exit status 1, so nothing is run");
+    terminal.wait_for("n is 41");
     assert_eq!(terminal.leave(), 0);
 }
 
