@@ -72,6 +72,14 @@ pub fn words(text: &str) -> Vec<Word> {
     words
 }
 
+/// Returns whether a text ends in a semicolon, whatever comments follow.
+#[must_use]
+pub fn ends_in_semicolon(text: &str) -> bool {
+    let words = words(text);
+    let last = words.iter().rev().find(|word| word.sort != Sort::Comment);
+    last.is_some_and(|word| &text[word.at.clone()] == ";")
+}
+
 /// What the variable of the last value is called in the scope: `_` alone is no name in Rhai.
 pub const LAST: &str = "_last";
 

@@ -120,8 +120,9 @@ impl<'a> Prompt<'a> {
                 }
             }
         }
+        let show = if lex::ends_in_semicolon(&text) { Show::Nothing } else { Show::Value };
         shell.asking.set(true);
-        let ended = shell.run(&Source::input(lex::with_last(&text)), Show::Value);
+        let ended = shell.run(&Source::input(lex::with_last(&text)), show);
         shell.asking.set(false);
         self.session.note(text, ended.value.is_some());
         if let Some(value) = ended.value {

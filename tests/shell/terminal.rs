@@ -22,6 +22,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("shell::terminal::a_command_gets_the_terminal", env, a_command_gets_the_terminal),
         trial("shell::terminal::a_container_gets_the_terminal", env, a_container_gets_the_terminal),
         trial("shell::terminal::input_goes_on_over_lines", env, input_goes_on_over_lines),
+        trial("shell::terminal::a_semicolon_at_the_end_shows_nothing", env, a_semicolon_at_the_end_shows_nothing),
         trial("shell::terminal::an_editor_that_fails_runs_nothing", env, an_editor_that_fails_runs_nothing),
         trial("shell::terminal::history_has_no_secrets", env, history_has_no_secrets),
         trial("shell::terminal::control_characters_are_shown", env, control_characters_are_shown),
@@ -379,6 +380,20 @@ fn an_editor_that_fails_runs_nothing(env: &Env) {
     let terminal = run("false");
     terminal.wait_for("false ended with exit status 1, so nothing is run");
     terminal.wait_for("n is 41");
+    assert_eq!(terminal.leave(), 0);
+}
+
+fn a_semicolon_at_the_end_shows_nothing(env: &Env) {
+    let mut terminal = Terminal::run(&at_home(env, &env.new_folder("shell")));
+    terminal.wait_for_prompt();
+    for line in ["40 + 2;", "_ + 1; // one more"] {
+        terminal.enter(line);
+        let shown = terminal.text();
+        assert!(shown.trim_end().lines().rev().nth(1).is_some_and(|last| last.trim_end().ends_with(line)), "{shown}");
+    }
+    // It is the last value all the same.
+    terminal.press("\"the last is \" + _\r");
+    terminal.wait_for("the last is 43");
     assert_eq!(terminal.leave(), 0);
 }
 
