@@ -226,7 +226,7 @@ impl Shell {
         let session = std::sync::Arc::clone(self.interpreter.session());
         let before = session.context();
         session.set_context(before.dry_run());
-        self.run(&Source::input(text), Show::Value);
+        self.run(&Source::input(lex::with_last(text)), Show::Value);
         session.set_context(before);
     }
 

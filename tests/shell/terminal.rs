@@ -22,6 +22,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("shell::terminal::a_command_gets_the_terminal", env, a_command_gets_the_terminal),
         trial("shell::terminal::a_container_gets_the_terminal", env, a_container_gets_the_terminal),
         trial("shell::terminal::input_goes_on_over_lines", env, input_goes_on_over_lines),
+        trial("shell::terminal::the_last_value_is_everywhere", env, the_last_value_is_everywhere),
         trial("shell::terminal::a_semicolon_at_the_end_shows_nothing", env, a_semicolon_at_the_end_shows_nothing),
         trial("shell::terminal::an_editor_that_fails_runs_nothing", env, an_editor_that_fails_runs_nothing),
         trial("shell::terminal::history_has_no_secrets", env, history_has_no_secrets),
@@ -394,6 +395,17 @@ fn a_semicolon_at_the_end_shows_nothing(env: &Env) {
     // It is the last value all the same.
     terminal.press("\"the last is \" + _\r");
     terminal.wait_for("the last is 43");
+    assert_eq!(terminal.leave(), 0);
+}
+
+fn the_last_value_is_everywhere(env: &Env) {
+    let mut terminal = Terminal::run(&at_home(env, &env.new_folder("shell")));
+    terminal.wait_for_prompt();
+    terminal.enter("40 + 2");
+    terminal.enter(":plan \"planned with \" + _");
+    terminal.wait_for("planned with 42");
+    terminal.enter("`it is ${_} now`");
+    terminal.wait_for("it is 42 now");
     assert_eq!(terminal.leave(), 0);
 }
 
