@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rhai::{AST, Dynamic, Engine, EvalAltResult, ParseErrorType, Scope};
+use rhai::{AST, Dynamic, Engine, EvalAltResult, LexError, ParseErrorType, Position, Scope};
 use tokio_util::sync::CancellationToken;
 
 use crate::ops::Context;
@@ -239,11 +239,29 @@ impl Interpreter {
         match error.err_type() {
             ParseErrorType::UnexpectedEOF => Input::Unfinished,
             ParseErrorType::MissingToken(..) if at_end() => Input::Unfinished,
-            ParseErrorType::BadInput(rhai::LexError::UnterminatedString) => Input::Unfinished,
+            ParseErrorType::BadInput(LexError::UnterminatedString) if may_end_later(text, error.position()) => {
+                Input::Unfinished
+            }
             _ if error.position().is_none() => Input::Unfinished,
             _ => Input::Whole,
         }
     }
+}
+
+/// Says whether lines that follow may end a string that has no end and begins at a place. One in `"` ends in its line, unless a
+/// backslash at the end of that takes the next one along.
+fn may_end_later(text: &str, place: Position) -> bool {
+    let (Some(line), Some(column)) = (place.line(), place.position()) else { return true };
+    let mut lines = text.lines().skip(line.saturating_sub(1));
+    let first = lines.next().unwrap_or_default();
+    let mut around = first.chars().skip(column.saturating_sub(2));
+    let before = if column > 1 { around.next() } else { None };
+    // Behind a brace begins what one in backticks goes on with.
+    if around.next() != Some('"') || before == Some('}') {
+        return true;
+    }
+    let goes_on = |line: &str| line.chars().rev().take_while(|c| *c == '\\').count() % 2 == 1;
+    std::iter::once(first).chain(lines).all(goes_on)
 }
 
 #[cfg(test)]

@@ -310,10 +310,40 @@ fn items_are_begun_no_faster_than_the_rate() {
 #[test]
 fn open_input_goes_on() {
     let bench = bench("all");
-    for text in ["if true {", "let x = [1,", "foo(", "\"abc", "let s = `a", "fn f(a", "#{ a: 1,", "1 +"] {
+    for text in [
+        "if true {",
+        "let x = [1,",
+        "foo(",
+        "let s = `a",
+        "`a\n",
+        "`a ${",
+        "`a ${1} b",
+        "`a ${1}\"b",
+        "#\"a \"",
+        "##\"a\"#\n",
+        "\"a\\",
+        "\"a\\\nb\\",
+        "fn f(a",
+        "#{ a: 1,",
+        "1 +",
+    ] {
         assert_eq!(bench.interpreter.input(text), Input::Unfinished, "{text}");
     }
-    for text in ["1 + 1", "if true { 1 }", "let x = ;", "foo)", "} 1", "let 1 = 2"] {
+    // A string with quotes ends in its line, unless a backslash does: no line behind it mends it.
+    for text in [
+        "1 + 1",
+        "if true { 1 }",
+        "let x = ;",
+        "foo)",
+        "} 1",
+        "let 1 = 2",
+        "\"abc",
+        "if true { image(\"abc) }\n",
+        "\"é\" + \"abc",
+        "\"a\\\\",
+        "\"a\nb\\",
+        "\"a\\\nb",
+    ] {
         assert_eq!(bench.interpreter.input(text), Input::Whole, "{text}");
     }
 }
