@@ -327,6 +327,12 @@ fn own(error: &EvalAltResult, catalog: Option<&Catalog>) -> Thrown {
             kind = Kind::Cancelled;
             message = "cancelled".into();
         }
+        EvalAltResult::ErrorDataRace(..) => {
+            hint = Some(
+                "a method that runs holds its variable; for a closure that it calls copy that first: let other = x"
+                    .into(),
+            );
+        }
         EvalAltResult::ErrorStackOverflow(_) => hint = Some("functions call each other more than 64 deep".into()),
         EvalAltResult::ErrorModuleNotFound(name, _) => {
             kind = Kind::NotFound;

@@ -37,7 +37,7 @@ impl NodeObject {
 
 impl Object for NodeObject {
     const TYPE: &'static str = "Node";
-    const DOC: &'static str = "A containerd daemon and one of its namespaces; every global function is a method of it.";
+    const DOC: &'static str = "A containerd daemon and one of its namespaces; every global function is a method of it. A closure that is given to one of them cannot use the variable that it is called on: copy that first, `let other = n`.";
 
     fn fields() -> &'static [Field<Self>] {
         const FIELDS: &[Field<NodeObject>] = &[
