@@ -135,7 +135,7 @@ impl Interpreter {
             }
             Err(error) => {
                 // Variables of the failed source are kept only as far as they were there before it.
-                self.scope.rewind(depth.max(self.scope.len().min(depth)));
+                self.scope.rewind(depth);
                 Err(report(&error))
             }
         }

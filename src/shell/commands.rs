@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::complete::Offer;
 use super::session::Session;
 use super::style::Role;
-use super::{Format, Shell, Show, Source, history, lex, render};
+use super::{Format, Shell, Show, Source, lex, render};
 use crate::script::catalog::Names;
 use crate::script::{Interpreter, library, reference};
 
@@ -345,11 +345,6 @@ fn columns(rows: Vec<(String, String)>, canvas: render::Canvas) -> String {
     let cell = |text: String| crate::script::Cell { json: serde_json::Value::String(text.clone()), text };
     let fields = rows.into_iter().map(|(name, text)| (name, cell(text))).collect();
     render::draw(&crate::script::Output::Record { type_name: None, fields }, canvas)
-}
-
-/// Returns whether a line is kept in the history.
-pub(super) fn keeps(line: &str) -> bool {
-    history::keeps(line)
 }
 
 #[cfg(test)]

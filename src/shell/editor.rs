@@ -10,10 +10,11 @@ use rustyline::hint::Hinter;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 
+use super::complete::{self, Offer};
 use super::lex::{self, Sort};
 use super::names::Live;
 use super::style::{Palette, Role};
-use super::{Shell, commands, complete};
+use super::{Shell, commands};
 use crate::script::Input;
 use crate::script::catalog::Names;
 
@@ -32,15 +33,9 @@ impl Completer for Assistant<'_> {
     fn complete(&self, line: &str, pos: usize, _ctx: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
         let text = &line[..pos];
         let shell = self.shell.borrow();
-        let (start, words, names) = match commands::offer(text, &shell.interpreter) {
-            Some(offer) => (offer.start, offer.words, offer.names),
-            None => {
-                let offer = complete::offer(text, &shell.interpreter);
-                (offer.start, offer.words, offer.names)
-            }
-        };
+        let own = commands::offer(text, &shell.interpreter);
+        let Offer { start, mut words, names } = own.unwrap_or_else(|| complete::offer(text, &shell.interpreter));
         let prefix = &text[start..];
-        let mut words = words;
         match names {
             Some(Names::File) => words.extend(files(prefix)),
             Some(names) => {

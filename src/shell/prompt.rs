@@ -71,7 +71,7 @@ impl<'a> Prompt<'a> {
                     return Err(terminal(error));
                 }
             };
-            if commands::keeps(&line) {
+            if history::keeps(&line) {
                 self.remember(&mut editor, &line);
             }
             if let Some(code) = self.take(line) {

@@ -31,8 +31,8 @@ pub fn draw(report: &Report, sources: &dyn Sources, palette: Palette, terminal: 
     }
     for location in trace {
         let inside = location.function.as_ref().map(|name| format!(" in {name}")).unwrap_or_default();
-        let line = line_of(location, sources).map(|line| format!(": {}", line.trim())).unwrap_or_default();
-        let place = format!("  called from {}{inside}", place(location));
+        let line = line_of(location, sources).map(|line| format!(": {}", shown(line.trim()))).unwrap_or_default();
+        let place = format!("  called from {}{inside}", escape::line(&place(location)));
         let _ = write!(text, "\n{}{}", palette.paint(Role::Frame, &place), palette.paint(Role::Faint, &line));
     }
     if let Some(hint) = &report.error.hint {

@@ -27,6 +27,11 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("shell::terminal::an_editor_that_fails_runs_nothing", env, an_editor_that_fails_runs_nothing),
         trial("shell::terminal::history_has_no_secrets", env, history_has_no_secrets),
         trial("shell::terminal::control_characters_are_shown", env, control_characters_are_shown),
+        trial(
+            "shell::terminal::control_characters_of_a_script_are_shown",
+            env,
+            control_characters_of_a_script_are_shown,
+        ),
         trial("shell::terminal::a_table_fits_after_a_resize", env, a_table_fits_after_a_resize),
         trial("shell::terminal::the_prompt_works_without_a_daemon", env, the_prompt_works_without_a_daemon),
     ]
@@ -431,6 +436,15 @@ fn control_characters_are_shown(env: &Env) {
     terminal.press("print(\"a\\x1b]0;owned\\x07b\")\r");
     terminal.wait_for("a\\u{1b}]0;owned\\u{7}b");
     assert_eq!(terminal.leave(), 0);
+}
+
+fn control_characters_of_a_script_are_shown(env: &Env) {
+    let folder = env.new_folder("shell");
+    let script = folder.join("a\x1b[2J.rhai");
+    std::fs::write(&script, "fn fail() { throw \"no\" }\nfail(); // \x1b]0;owned\x07").unwrap();
+    let terminal = Terminal::run(env.bare_ctrsh_command().current_dir(&folder).arg("a\x1b[2J.rhai"));
+    terminal.wait_for("called from a\\u{1b}[2J.rhai:2:1: fail(); // \\u{1b}]0;owned\\u{7}");
+    assert_eq!(terminal.ended(), 1);
 }
 
 fn a_table_fits_after_a_resize(env: &Env) {
