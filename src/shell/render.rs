@@ -12,7 +12,7 @@ use crate::script::{Cell, Column, Output};
 
 /// The space between two columns.
 const GAP: usize = 2;
-/// The narrowest that a column is made.
+/// The narrowest that a column of text is made. Numbers are never cut: what is left of one is another number.
 const NARROWEST: usize = 8;
 
 /// How to draw.
@@ -144,7 +144,9 @@ fn table(columns: &[Column], rows: &[Vec<Cell>], canvas: Canvas) -> String {
             widest.unwrap_or_default().max(head.width())
         })
         .collect();
-    let narrowest: Vec<usize> = heads.iter().map(|head| head.width().max(NARROWEST)).collect();
+    let least = |(column, natural): (&Column, &usize)| if column.numeric { *natural } else { NARROWEST };
+    let least = columns.iter().zip(&natural).map(least);
+    let narrowest: Vec<usize> = heads.iter().zip(least).map(|(head, least)| head.width().max(least)).collect();
     let widths = canvas.width.map_or_else(|| natural.clone(), |total| fit(&natural, &narrowest, total));
     let mut text = String::new();
     let mut push = |row: &[String], role: Option<Role>| {
@@ -306,6 +308,15 @@ mod tests {
             let least = 8 + 8 + 8 + 2 * GAP;
             assert!(text.lines().all(|line| line.width() <= width.max(least)), "{width}:\n{text}");
         }
+    }
+
+    #[test]
+    fn numbers_are_not_cut() {
+        let numeric = |name: &str, numeric| Column { name: name.into(), numeric };
+        let columns = vec![numeric("name", false), numeric("bytes", true), numeric("note", false)];
+        let rows = vec![vec![cell("docker.io/library/nginx:alpine"), cell("123456789012345"), cell("of no use here")]];
+        let text = draw(&Output::Table { type_name: None, columns, rows }, canvas(Some(40)));
+        assert_eq!(text.lines().last(), Some("docker…alpine  123456789012345  of …here"));
     }
 
     #[test]

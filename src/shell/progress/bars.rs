@@ -9,10 +9,21 @@ use super::Entry;
 use crate::ops::Meter;
 use crate::shell::screen::Screen;
 
-const KNOWN: &str = "{prefix:32!} {bar:24.cyan/blue} {binary_bytes:>10} of {binary_total_bytes:10} {msg}";
-const UNKNOWN: &str = "{prefix:32!} {spinner:.cyan} {binary_bytes:>10} {msg}";
-const TOTAL: &str =
-    "{prefix:32!} {bar:24.green/blue} {binary_bytes:>10} of {binary_total_bytes:10} {binary_bytes_per_sec} {eta}";
+/// From how many columns on there is room for long labels and a bar of a size of its own.
+const ROOMY: u16 = 112;
+/// How many columns there are when nobody says it.
+const DEFAULT_COLUMNS: u16 = 80;
+
+/// What a bar shows.
+#[derive(Debug, Clone, Copy)]
+enum Look {
+    /// A piece of work of a known size, among others.
+    Part,
+    /// The only one, or all together.
+    Whole,
+    /// A piece of work whose size nobody knows.
+    Unknown,
+}
 
 /// The bars of a terminal.
 pub(super) struct Bars {
@@ -24,6 +35,8 @@ pub(super) struct Bars {
 #[derive(Default)]
 struct Sum {
     bar: Option<ProgressBar>,
+    /// The first piece of work, as long as it is the only one.
+    alone: Option<ProgressBar>,
     under_way: usize,
     done: usize,
     all: usize,
@@ -48,12 +61,23 @@ impl Bars {
             Some(last) => self.multi.insert_before(last, ProgressBar::new(total.unwrap_or_default())),
             None => self.multi.add(ProgressBar::new(total.unwrap_or_default())),
         };
-        bar.set_style(style(if total.is_some() { KNOWN } else { UNKNOWN }));
+        let look = match total {
+            None => Look::Unknown,
+            Some(_) if sum.all == 1 => Look::Whole,
+            Some(_) => Look::Part,
+        };
+        bar.set_style(look.style());
         bar.set_prefix(label.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
+        if sum.all == 1 {
+            sum.alone = total.and(Some(bar.clone()));
+        }
         if sum.all == 2 {
+            if let Some(first) = sum.alone.take() {
+                first.set_style(Look::Part.style());
+            }
             let all = self.multi.add(ProgressBar::new(sum.total));
-            all.set_style(style(TOTAL));
+            all.set_style(Look::Whole.style());
             sum.bar = Some(all);
         }
         sum.draw();
@@ -71,9 +95,28 @@ impl Sum {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.progress_chars("━╸─")
+impl Look {
+    /// Returns the style for the terminal as wide as it is now.
+    fn style(self) -> ProgressStyle {
+        let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
+        let columns = size.map(|size| size.ws_col).filter(|columns| *columns > 0);
+        let template = self.template(columns.unwrap_or(DEFAULT_COLUMNS));
+        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        style.progress_chars("━╸─")
+    }
+
+    /// Returns what fits this many columns, from 80 on: on a narrow terminal the bar is what the rest leaves.
+    fn template(self, columns: u16) -> String {
+        let (name, bar) = if columns < ROOMY { (20, "wide_bar:") } else { (32, "bar:24") };
+        let amount = "{binary_bytes:>10} of {binary_total_bytes:10}";
+        match self {
+            Self::Part => format!("{{prefix:{name}!}} {{{bar}.cyan/blue}} {amount} {{msg}}"),
+            Self::Whole => {
+                format!("{{prefix:{name}!}} {{{bar}.green/blue}} {amount} {{binary_bytes_per_sec}} {{eta}} {{msg}}")
+            }
+            Self::Unknown => format!("{{prefix:{name}!}} {{spinner:.cyan}} {{binary_bytes:>10}} {{msg}}"),
+        }
+    }
 }
 
 /// One piece of work, drawn as a bar that vanishes at its end.
@@ -128,6 +171,21 @@ impl Drop for BarMeter {
                 bar.finish_and_clear();
             }
             *sum = Sum::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_is_one() {
+        for look in [Look::Part, Look::Whole, Look::Unknown] {
+            for columns in [40, 80, ROOMY, 300] {
+                let template = look.template(columns);
+                assert!(ProgressStyle::with_template(&template).is_ok(), "{template}");
+            }
         }
     }
 }
