@@ -32,7 +32,7 @@ fn options() -> RootfsOptions {
 
 fn build(env: &Env, source: &Path, options: &RootfsOptions) -> BuiltImage {
     let spool = env.new_folder("layout");
-    let image = env.block_on(from_rootfs(source, options, &spool)).unwrap();
+    let image = env.block_on(from_rootfs(source, options, &spool, |_| ())).unwrap();
     assert_eq!(fs::read_dir(spool).unwrap().count(), 0);
     image
 }
@@ -179,7 +179,7 @@ fn what_is_no_root_filesystem_is_refused(env: &Env) {
     let refused = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
         fs::write(&path, bytes).unwrap();
-        env.block_on(from_rootfs(&path, &options(), &env.new_folder("layout"))).unwrap_err()
+        env.block_on(from_rootfs(&path, &options(), &env.new_folder("layout"), |_| ())).unwrap_err()
     };
     assert!(refused("text", &[b'x'; 1000]).to_string().contains("not begin with a tar header"));
     assert!(refused("empty.tar", &[0; 1024]).to_string().contains("has no entries"));
@@ -193,6 +193,6 @@ fn what_is_no_root_filesystem_is_refused(env: &Env) {
     let gzip = encoder.finish().unwrap();
     let error = refused("cut.tar.gz", &gzip[..gzip.len() - 9]);
     assert!(error.to_string().contains("cut off"), "{error}");
-    let nowhere = env.block_on(from_rootfs(&folder.join("no"), &options(), &folder)).unwrap_err();
+    let nowhere = env.block_on(from_rootfs(&folder.join("no"), &options(), &folder, |_| ())).unwrap_err();
     assert_eq!(ctrsh::kind::Failure::kind(&nowhere), Failure::NotFound);
 }

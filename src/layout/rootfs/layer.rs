@@ -20,6 +20,9 @@ const MAX_ENTRIES: usize = 10_000_000;
 /// The most bytes that a root filesystem's tar may unfold to: 256 GiB.
 const MAX_UNPACKED: u64 = 256 << 30;
 
+/// Who is told of bytes as they are read.
+pub(super) type Passed = Box<dyn Fn(u64) + Send + Sync>;
+
 /// A layer in a nameless file.
 pub(super) struct Layer {
     /// The digest of the compressed tar.
@@ -31,14 +34,20 @@ pub(super) struct Layer {
 }
 
 /// Makes a layer of a folder.
-pub(super) fn of_folder(source: &Path, options: &RootfsOptions, spool: &Path, stop: &Stop) -> Result<Layer> {
-    let mut layer = LayerWriter::new(spool)?;
+pub(super) fn of_folder(
+    source: &Path,
+    options: &RootfsOptions,
+    spool: &Path,
+    stop: &Stop,
+    passed: Passed,
+) -> Result<Layer> {
+    let mut layer = LayerWriter::new(spool, passed)?;
     tree::write(source, options.clamp_mtime, &mut layer, stop)?;
     layer.finish()
 }
 
 /// Makes a layer of a tar, plain or compressed.
-pub(super) fn of_tar(source: &Path, spool: &Path, stop: &Stop) -> Result<Layer> {
+pub(super) fn of_tar(source: &Path, spool: &Path, stop: &Stop, passed: Passed) -> Result<Layer> {
     let name: Arc<str> = source.display().to_string().into();
     let failed = |error| Error::io("read", source, error);
     let mut file = File::open(source).map_err(|error| Error::io("open", source, error))?;
@@ -47,15 +56,15 @@ pub(super) fn of_tar(source: &Path, spool: &Path, stop: &Stop) -> Result<Layer> 
     let compression = sniff(&head).map_err(|format| Error::Compression { archive: name.to_string(), format })?;
     let whole = io::Cursor::new(head).chain(file);
     if compression == Compression::Gzip {
-        return of_gzip(&name, whole, spool, stop);
+        return of_gzip(&name, whole, spool, stop, &passed);
     }
-    let mut layer = LayerWriter::new(spool)?;
+    let mut layer = LayerWriter::new(spool, passed)?;
     check(&name, Box::new(whole), stop, |bytes| layer.write_all(bytes))?;
     layer.finish()
 }
 
 /// Takes a gzip as it is: compressing it anew would cost time and change its digest for nothing.
-fn of_gzip(name: &Arc<str>, mut source: impl Read, spool: &Path, stop: &Stop) -> Result<Layer> {
+fn of_gzip(name: &Arc<str>, mut source: impl Read, spool: &Path, stop: &Stop, passed: &Passed) -> Result<Layer> {
     let mut out = spool_file(spool)?;
     let mut hasher = Hasher::new(Algorithm::Sha256);
     let mut len = 0;
@@ -71,6 +80,7 @@ fn of_gzip(name: &Arc<str>, mut source: impl Read, spool: &Path, stop: &Stop) ->
         hasher.update(&buffer[..n]);
         out.write_all(&buffer[..n]).map_err(|error| Error::io("write to", spool, error))?;
         len += n as u64;
+        passed(n as u64);
     }
     out.rewind().map_err(|error| Error::io("read", spool, error))?;
     let copy = out.try_clone().map_err(|error| Error::io("read", spool, error))?;
@@ -137,10 +147,11 @@ pub(super) struct LayerWriter {
     plain: Hasher,
     encoder: GzEncoder<Hashing<BufWriter<File>>>,
     spool: Arc<str>,
+    passed: Passed,
 }
 
 impl LayerWriter {
-    fn new(spool: &Path) -> Result<Self> {
+    fn new(spool: &Path, passed: Passed) -> Result<Self> {
         let out = BufWriter::with_capacity(CHUNK, spool_file(spool)?);
         let hashing = Hashing { inner: out, hasher: Hasher::new(Algorithm::Sha256), count: 0 };
         // The encoder's header has neither name nor time, so that equal tars make equal layers.
@@ -148,11 +159,13 @@ impl LayerWriter {
             plain: Hasher::new(Algorithm::Sha256),
             encoder: GzEncoder::new(hashing, flate2::Compression::default()),
             spool: spool.display().to_string().into(),
+            passed,
         })
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
         self.plain.update(bytes);
+        (self.passed)(bytes.len() as u64);
         self.encoder.write_all(bytes).map_err(|error| Error::io("write to", &*self.spool, error))
     }
 

@@ -33,20 +33,26 @@ pub struct BuiltImage {
 ///
 /// Equal input makes an equal image: a folder's files are taken sorted by name, with their numeric owners, modes, times in whole
 /// seconds, hard links and capabilities; sockets are left out. A tar's bytes are taken as they are, and so are a gzip's.
-/// The layer is written to a nameless file in the spool folder.
+/// The layer is written to a nameless file in the spool folder; `passed` is told of the bytes that it is made of, as they are
+/// read.
 ///
 /// # Errors
 /// When the source cannot be read, changes while it is read, or is neither; and when the disk is full.
-pub async fn from_rootfs(source: &Path, options: &RootfsOptions, spool: &Path) -> Result<BuiltImage> {
+pub async fn from_rootfs(
+    source: &Path,
+    options: &RootfsOptions,
+    spool: &Path,
+    passed: impl Fn(u64) + Send + Sync + 'static,
+) -> Result<BuiltImage> {
     let (source, options, spool) = (source.to_owned(), options.clone(), spool.to_owned());
     let stop = Stop::default();
     let _guard = stop.guard();
     blocking(&source.display().to_string(), move || {
         let metadata = std::fs::metadata(&source).map_err(|error| Error::io("open", &source, error))?;
         let layer = if metadata.is_dir() {
-            layer::of_folder(&source, &options, &spool, &stop)?
+            layer::of_folder(&source, &options, &spool, &stop, Box::new(passed))?
         } else {
-            layer::of_tar(&source, &spool, &stop)?
+            layer::of_tar(&source, &spool, &stop, Box::new(passed))?
         };
         BuiltImage::new(&source, layer, &options)
     })

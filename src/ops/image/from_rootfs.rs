@@ -1,6 +1,7 @@
 //! `from_rootfs`: makes an image of a folder or a tar, as `docker import` does.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -42,7 +43,12 @@ impl Operation for FromRootfs {
     /// Builds the layer into a file that is gone with the plan: only then is it known what the image would be.
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Image>> {
         ctx.check_path("reading it", &self.path)?;
-        let built = from_rootfs(&self.path, &self.config, &ctx.settings().temp_dir).await.map_err(BoxFailure::from)?;
+        let meter = ctx.progress().meter(&format!("files of {}", self.path.display()), None);
+        meter.phase("packing");
+        let packed = Arc::clone(&meter);
+        let built = from_rootfs(&self.path, &self.config, &ctx.settings().temp_dir, move |bytes| packed.advance(bytes));
+        let built = built.await.map_err(BoxFailure::from)?;
+        meter.done("packed");
         let name = self.name.to_string();
         if !self.force {
             refuse_taken(ctx, &name, built.target()).await?;
