@@ -21,6 +21,7 @@ use crate::oci::{Descriptor, Digest, Matcher, MediaType, Parsed, Platform, Refer
 use crate::ops::image::{self, refuse_taken};
 use crate::ops::lease::Leased;
 use crate::ops::snapshot::{self, Packing};
+use crate::ops::task::freeze;
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result, Seen};
 
@@ -243,7 +244,7 @@ impl Operation for Checkpoint {
             let (resuming, resumed) = (client.undoing().tasks(), self.id.clone());
             let back = async move { resuming.resume(&resumed).await };
             let what = format!("the pause of {id}");
-            pausing.step(what, async move { tasks.pause(&id).await }, back).await??;
+            pausing.step(what, async move { freeze(&tasks, &id).await }, back).await??;
         }
         let parts = self.parts(ctx, client, &found, &mut undo).await?;
         if found.runs && !self.options.exit {

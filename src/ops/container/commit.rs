@@ -19,6 +19,7 @@ use crate::ops::graph::{self, Selection};
 use crate::ops::image::{self, Arrival, refuse_taken};
 use crate::ops::lease::Leased;
 use crate::ops::snapshot::{self, Packing};
+use crate::ops::task::freeze;
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result, Seen};
 
@@ -143,7 +144,9 @@ impl Commit {
             let (tasks, id) = (client.tasks(), self.id.clone());
             let (resuming, resumed) = (client.undoing().tasks(), self.id.clone());
             let back = async move { resuming.resume(&resumed).await };
-            pausing.step(format!("the pause of container {id}"), async move { tasks.pause(&id).await }, back).await??;
+            pausing
+                .step(format!("the pause of container {id}"), async move { freeze(&tasks, &id).await }, back)
+                .await??;
         }
         let packing = Packing {
             snapshotter: &found.container.snapshotter,

@@ -14,5 +14,6 @@ pub use delete::Delete;
 pub use list::list;
 pub use metrics::{all_metrics, metrics};
 pub use pause::Pause;
+pub(in crate::ops) use pause::freeze;
 pub use ps::ps;
 pub use resume::Resume;

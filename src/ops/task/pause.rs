@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::containerd::tasks::{Status, Task};
+use crate::containerd;
+use crate::containerd::tasks::{Status, Task, Tasks};
 use crate::grant::Access;
 use crate::ops::container::{get, not_running, status};
 use crate::ops::{Context, Effect, Operation, Plan, Result};
@@ -57,13 +58,20 @@ impl Operation for Pause {
         if self.done {
             return Ok(());
         }
-        let tasks = ctx.client().await?.tasks();
-        for _ in 1..TRIES {
-            match tasks.pause(&self.id).await {
-                Err(error) if error.to_string().contains(UNSETTLED) => tokio::time::sleep(BETWEEN).await,
-                ended => return Ok(ended?),
-            }
-        }
-        Ok(tasks.pause(&self.id).await?)
+        Ok(freeze(&ctx.client().await?.tasks(), &self.id).await?)
     }
+}
+
+/// Freezes every process of a container, however busy they are.
+///
+/// # Errors
+/// When the daemon is gone, or runc cannot freeze them even in several tries.
+pub(in crate::ops) async fn freeze(tasks: &Tasks, id: &str) -> containerd::Result<()> {
+    for _ in 1..TRIES {
+        match tasks.pause(id).await {
+            Err(error) if error.to_string().contains(UNSETTLED) => tokio::time::sleep(BETWEEN).await,
+            ended => return ended,
+        }
+    }
+    tasks.pause(id).await
 }
