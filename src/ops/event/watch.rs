@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::Filters;
 use crate::containerd::events::{Event, EventStream};
 use crate::containerd::{Client, Error as Failed, Fault};
+use crate::grant::{Access, Allow};
 use crate::ops::{Context, Error, Level, Progress, Result};
 
 /// How many bytes of events wait to be taken, at most.
@@ -68,6 +69,8 @@ pub struct Watch {
 impl Watch {
     /// Subscribes. What happens after this returns is seen.
     ///
+    /// The daemon asks nobody who is granted what: events of namespaces that may not be read are left out here.
+    ///
     /// When the connection breaks, as with a restart of the daemon, it subscribes anew until that works; then comes a
     /// [`Happening::Gap`].
     ///
@@ -77,7 +80,13 @@ impl Watch {
         let client = ctx.client().await?;
         let stream = client.events().subscribe(&filters.sent).await?;
         let inbox = Arc::new(Inbox { namespace: client.namespace().to_owned(), ..Inbox::default() });
-        let reader = read(client, filters.sent.clone(), stream, Arc::clone(&inbox), Arc::clone(ctx.progress()));
+        let subscription = Subscription {
+            client,
+            filters: filters.sent.clone(),
+            allow: ctx.grant().allow().clone(),
+            progress: Arc::clone(ctx.progress()),
+        };
+        let reader = subscription.read(stream, Arc::clone(&inbox));
         Ok(Self { inbox, reader: tokio::spawn(reader) })
     }
 
@@ -180,34 +189,44 @@ impl State {
     }
 }
 
-/// Reads events into the inbox, and subscribes anew when the connection breaks.
-async fn read(
+/// What is subscribed to.
+struct Subscription {
     client: Client,
     filters: Vec<String>,
-    mut stream: EventStream,
-    inbox: Arc<Inbox>,
+    allow: Allow,
     progress: Arc<dyn Progress>,
-) {
-    loop {
-        while let Some(next) = stream.next().await {
-            match next {
-                Ok(event) => inbox.put(event),
-                Err(error) if is_lasting(&error) => return inbox.end(error),
-                Err(_) => break,
+}
+
+impl Subscription {
+    /// Reads events into the inbox, and subscribes anew when the connection breaks.
+    async fn read(self, mut stream: EventStream, inbox: Arc<Inbox>) {
+        loop {
+            while let Some(next) = stream.next().await {
+                match next {
+                    Ok(event) if self.may_see(&event) => inbox.put(event),
+                    Ok(_) => {}
+                    Err(error) if is_lasting(&error) => return inbox.end(error),
+                    Err(_) => break,
+                }
             }
+            let broken = "the connection to containerd broke while waiting for events; it is made anew";
+            self.progress.note(Level::Warn, broken);
+            let mut pause = PAUSE;
+            stream = loop {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                match self.client.events().subscribe(&self.filters).await {
+                    Ok(stream) => break stream,
+                    Err(error) if is_lasting(&error) => return inbox.end(error),
+                    Err(_) => {}
+                }
+            };
+            inbox.reconnected();
         }
-        progress.note(Level::Warn, "the connection to containerd broke while waiting for events; it is made anew");
-        let mut pause = PAUSE;
-        stream = loop {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            match client.events().subscribe(&filters).await {
-                Ok(stream) => break stream,
-                Err(error) if is_lasting(&error) => return inbox.end(error),
-                Err(_) => {}
-            }
-        };
-        inbox.reconnected();
+    }
+
+    fn may_see(&self, event: &Event) -> bool {
+        self.allow.covers(Access::Read, &format!("containerd/{}", event.namespace))
     }
 }
 
