@@ -199,6 +199,9 @@ fn mounted(env: &Env) {
     assert_eq!(result, "new\n");
     // What is mounted there is written, not replaced.
     assert_eq!(fs::read_to_string(work.join("hosts")).unwrap(), "new\n");
+    let itself = stage.script(&format!("cp(\"hosts\", \"{id}:/etc/hosts\")")).unwrap_err();
+    assert!(itself.error.message.contains("the same file"), "{itself:?}");
+    assert_eq!(fs::read_to_string(work.join("hosts")).unwrap(), "new\n");
     assert_eq!(fs::read_to_string(work.join("all/etc/hosts")).unwrap(), "new\n");
     assert_eq!(fs::read_dir(work.join("all/proc")).unwrap().count(), 0);
     assert_eq!(fs::read_to_string(work.join("version")).unwrap(), fs::read_to_string("/proc/version").unwrap());

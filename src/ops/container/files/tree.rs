@@ -193,7 +193,7 @@ impl Copying {
         }
         if is_mount(to, name) {
             // As on a container's /etc/hosts: another file would take the mount away (rename(2)), so this one is written.
-            let there = mounted(to, name).map_err(|error| self.unwritten(path, error))?;
+            let there = mounted(to, name, stat).map_err(|error| self.unwritten(path, error))?;
             self.tally.bytes += self.data(from, &there, path)?;
         } else {
             self.tally.bytes += self.place(from, stat, to, name, path)?;
@@ -390,11 +390,16 @@ fn is_mount(folder: &OwnedFd, name: &OsStr) -> bool {
     fstat(folder).is_ok_and(|of| of.st_dev != device)
 }
 
-/// Opens a file that is mounted on a name, to be written anew.
-fn mounted(folder: &OwnedFd, name: &OsStr) -> io::Result<File> {
+/// Opens a file that is mounted on a name, to be written anew with the one that `from` tells of.
+fn mounted(folder: &OwnedFd, name: &OsStr, from: &Stat) -> io::Result<File> {
     let found = openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    if FileType::from_raw_mode(fstat(&found)?.st_mode) != FileType::RegularFile {
+    let stat = fstat(&found)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Errno::BUSY.into());
+    }
+    // Writing it anew begins with emptying it.
+    if (stat.st_dev, stat.st_ino) == (from.st_dev, from.st_ino) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is the same file, mounted there"));
     }
     let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
     Ok(File::from(openat(CWD, open_as(&found).as_str(), flags, Mode::empty())?))
