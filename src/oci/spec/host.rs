@@ -1,5 +1,9 @@
 //! What a container takes from its host.
 
+use std::path::Path;
+
+use serde_json::Value;
+
 use super::default::{CAPABILITIES, DEVICES, MASKED_PATHS, NAMESPACES, own_cgroup};
 use super::runtime::{Device, DeviceRule, Mount, Spec};
 
@@ -17,14 +21,33 @@ pub struct HostFacts {
 /// Capabilities beyond the default ones that reach no further than the container's own namespaces and limits.
 const HARMLESS: [&str; 5] = ["CAP_NET_ADMIN", "CAP_NET_BROADCAST", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_LEASE"];
 
+/// Annotations that have a runtime use programs, files or settings of the host; one that ends in a dot stands for all that
+/// begin so. runc itself calls the first three unsafe (`runc features`, potentiallyUnsafeConfigAnnotations); the others are
+/// crun's, Kata's and gVisor's.
+const STEERING: [&str; 6] =
+    ["bundle", "org.criu.config", "org.systemd.property.", "run.oci.", "io.katacontainers.config.", "dev.gvisor.flag."];
+
+/// Returns whether an annotation steers the runtime.
+fn steers(annotation: &str) -> bool {
+    STEERING.iter().any(|name| if name.ends_with('.') { annotation.starts_with(name) } else { annotation == *name })
+}
+
+/// Returns whether a mount stands at this place of the container, however it is written.
+fn is_at(mount: &Mount, place: &str) -> bool {
+    Path::new(&mount.destination) == Path::new(place)
+}
+
 /// Returns whether a mount shows nothing that the host has too, or only for reading what every container sees.
 fn is_contained(mount: &Mount) -> bool {
     let bind = mount.options.iter().any(|option| option == "bind" || option == "rbind");
     let read_only = || mount.options.iter().rev().find(|o| *o == "ro" || *o == "rw").is_some_and(|o| o == "ro");
     !bind
         && match mount.kind.as_str() {
-            "proc" | "tmpfs" | "devpts" | "mqueue" => true,
-            "sysfs" | "cgroup" | "cgroup2" => read_only(),
+            "tmpfs" | "devpts" | "mqueue" => true,
+            // What is hidden there is hidden by its path: elsewhere it would be open.
+            "proc" => is_at(mount, "/proc"),
+            "sysfs" => is_at(mount, "/sys") && read_only(),
+            "cgroup" | "cgroup2" => read_only(),
             _ => false,
         }
 }
@@ -53,11 +76,25 @@ pub fn host_reach(spec: &Spec) -> Option<&'static str> {
     if spec.hooks.is_some() {
         return Some("runs hooks on the host");
     }
+    if spec.annotations.keys().any(|name| steers(name)) {
+        return Some("has annotations that steer its runtime on the host");
+    }
     if spec.root.as_ref().is_none_or(|root| root.path != "rootfs") {
         return Some("has a folder of the host as root filesystem");
     }
     if !spec.mounts.iter().all(is_contained) {
         return Some("mounts paths of the host");
+    }
+    // Another program of the host would answer the calls that the profile passes on.
+    if linux
+        .seccomp
+        .as_ref()
+        .is_some_and(|profile| profile["listenerPath"].as_str().is_some_and(|path| !path.is_empty()))
+    {
+        return Some("has a program of the host answer its system calls");
+    }
+    if linux.other.get("netDevices").and_then(Value::as_object).is_some_and(|devices| !devices.is_empty()) {
+        return Some("takes network devices of the host");
     }
     if linux.namespaces.iter().any(|namespace| !namespace.path.is_empty()) {
         return Some("joins a namespace");
@@ -164,6 +201,8 @@ mod tests {
             ("mounts paths of the host", mount("overlay", "overlay", &["lowerdir=/:/etc"])),
             ("mounts paths of the host", mount("ext4", "/dev/sda", &[])),
             ("mounts paths of the host", mount("sysfs", "sysfs", &["rw"])),
+            ("mounts paths of the host", mount("sysfs", "sysfs", &["ro"])),
+            ("mounts paths of the host", mount("proc", "proc", &["ro"])),
             ("mounts paths of the host", SpecOptions { net_host: true, ..self::options() }),
             ("joins a namespace", SpecOptions { with_ns: vec![join], ..self::options() }),
             ("uses devices of the host", SpecOptions { devices: vec![device], ..self::options() }),
@@ -217,6 +256,28 @@ mod tests {
             ("c", None, Some(3)),
         ] {
             assert_eq!(rule(kind, major, minor), Some("uses devices of the host"), "{kind} {major:?} {minor:?}");
+        }
+        for name in ["bundle", "org.criu.config", "org.systemd.property.ExecStart", "run.oci.hooks.stderr"] {
+            let mut steered = spec();
+            steered.annotations.insert(name.to_owned(), "/tmp/x".to_owned());
+            assert_eq!(from(steered), Some("has annotations that steer its runtime on the host"), "{name}");
+        }
+        let mut told = spec();
+        told.annotations.insert("org.example.bundle".to_owned(), "x".to_owned());
+        assert_eq!(from(told), None);
+        let mut listened = spec();
+        listened.linux.as_mut().unwrap().seccomp = Some(serde_json::json!({"listenerPath": "/run/x.sock"}));
+        assert_eq!(from(listened), Some("has a program of the host answer its system calls"));
+        let mut wired = spec();
+        let devices = serde_json::json!({"eth0": {}});
+        wired.linux.as_mut().unwrap().other.insert("netDevices".to_owned(), devices);
+        assert_eq!(from(wired), Some("takes network devices of the host"));
+        for (destination, reason) in
+            [("/proc/", None), ("//proc/.", None), ("/proc/../p", Some("mounts paths of the host"))]
+        {
+            let mut again = spec();
+            again.mounts.push(mount(destination, "proc", "proc", &[]));
+            assert_eq!(from(again), reason, "{destination}");
         }
         let mut bare = spec();
         bare.linux.as_mut().unwrap().masked_paths.clear();
