@@ -28,6 +28,9 @@ const NOT_IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'?').add(b'#')
 /// How many bytes are read from a FIFO at once: what a pipe holds (pipe(7)).
 const CHUNK: usize = 64 << 10;
 
+/// How many characters of a line are told.
+const LINE: usize = 200;
+
 /// Which ends of a process are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
@@ -50,7 +53,6 @@ pub struct Pipes {
     stdin: Option<Sender>,
     stdout: Receiver,
     stderr: Option<Receiver>,
-    folder: FifoFolder,
 }
 
 impl Pipes {
@@ -84,7 +86,7 @@ impl Pipes {
             Shape::Apart { stdin } => (stdin, false),
             Shape::Terminal => (true, true),
         };
-        let mut stdio = Stdio { terminal, folder: Some(folder.clone()), ..Stdio::default() };
+        let mut stdio = Stdio { terminal, ..Stdio::default() };
         let stdout = fifo("stdout")?;
         stdio.stdout = text(&stdout);
         let stdout = OpenOptions::new().open_receiver(stdout)?;
@@ -103,7 +105,8 @@ impl Pipes {
         } else {
             None
         };
-        Ok(Self { stdio, stdin, stdout, stderr, folder })
+        stdio.folder = Some(folder);
+        Ok(Self { stdio, stdin, stdout, stderr })
     }
 
     /// Returns what the daemon is told.
@@ -145,13 +148,15 @@ impl Pipes {
             stderr: self.stderr,
             stdin_path: PathBuf::from(&self.stdio.stdin),
             is_terminal: self.stdio.terminal,
-            folder: Some(self.folder),
+            folder: self.stdio.folder,
         }
     }
 
     /// Lets go of them for whoever attaches later: the FIFOs stay until [`remove_fifos`] takes them away.
     pub fn leave(self) {
-        self.folder.leave();
+        if let Some(folder) = &self.stdio.folder {
+            folder.leave();
+        }
     }
 }
 
@@ -162,6 +167,14 @@ pub struct Output {
     pub stdout: Captured,
     /// To its error output.
     pub stderr: Captured,
+}
+
+impl Output {
+    /// Returns the last line that is not empty, of its error output when that has one.
+    #[must_use]
+    pub fn last_line(&self) -> Option<String> {
+        [&self.stderr, &self.stdout].into_iter().find_map(Captured::last_line)
+    }
 }
 
 /// The beginning of a stream.
@@ -178,6 +191,16 @@ impl Captured {
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    /// Returns the last line, when it was kept.
+    fn last_line(&self) -> Option<String> {
+        if self.dropped > 0 {
+            return None;
+        }
+        let line = self.bytes.trim_ascii_end().rsplit(|byte| *byte == b'\n').next()?;
+        let text = String::from_utf8_lossy(line);
+        (!text.trim().is_empty()).then(|| text.trim().chars().take(LINE).collect())
     }
 }
 
@@ -398,7 +421,7 @@ mod tests {
     async fn fifos_carry_bytes_both_ways_and_go_with_their_folder() {
         let run = tempfile::tempdir().unwrap();
         let mut pipes = Pipes::open(run.path(), "c", Shape::Apart { stdin: true }).unwrap();
-        let folder = pipes.folder.path().to_owned();
+        let folder = pipes.stdio.folder.as_ref().unwrap().path().to_owned();
         assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
         let stdio = pipes.stdio().clone();
         let mut shim_out = OpenOptions::new().open_sender(&stdio.stdout).unwrap();
@@ -415,6 +438,7 @@ mod tests {
         pipes.collect(&mut output, 4).await.unwrap();
         assert_eq!(output.stdout, Captured { bytes: b"0123".to_vec(), dropped: 6 });
         assert_eq!(output.stderr.text(), "oh");
+        assert_eq!(output.last_line().as_deref(), Some("oh"));
         drop(pipes);
         assert!(folder.exists(), "whom they were named to may open them still");
         drop(stdio);

@@ -1,5 +1,6 @@
 //! What can go wrong in an operation.
 
+use crate::containerd::io::Output;
 use crate::grant::{Access, Refused};
 pub use crate::kind::nearest;
 use crate::kind::{BoxFailure, Failure, Kind};
@@ -132,6 +133,16 @@ pub enum Error {
         /// The limit.
         limit: std::time::Duration,
     },
+    /// A command took longer than allowed, and was killed.
+    #[error("a command in container {container} took longer than {}", humantime::format_duration(*.limit))]
+    Overdue {
+        /// The container.
+        container: String,
+        /// The limit.
+        limit: std::time::Duration,
+        /// What it had written by then.
+        output: Box<Output>,
+    },
     /// What was waited for may have come while nobody listened.
     #[error("{waiting} may have come unseen: {reason}")]
     Missed {
@@ -200,6 +211,16 @@ impl Error {
         }
     }
 
+    /// Returns what a command that took too long had written.
+    #[must_use]
+    pub fn output(&self) -> Option<&Output> {
+        match self {
+            Self::Failed { source, .. } => source.output(),
+            Self::Overdue { output, .. } => Some(output),
+            _ => None,
+        }
+    }
+
     /// Returns whether a registry's quota does not leave room for it.
     #[must_use]
     pub fn is_quota(&self) -> bool {
@@ -243,7 +264,7 @@ impl Failure for Error {
             Self::Incomplete { .. } => Kind::Integrity,
             Self::Unsupported { kind, .. } => *kind,
             Self::Several(failures) => failures.first().map_or(Kind::Internal, Self::kind),
-            Self::Timeout { .. } => Kind::Timeout,
+            Self::Timeout { .. } | Self::Overdue { .. } => Kind::Timeout,
             Self::Missed { .. } => Kind::Unavailable,
             Self::Lacking { .. } => Kind::Usage,
             Self::Broken(_) => Kind::Internal,
@@ -272,6 +293,7 @@ impl Failure for Error {
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("run it as a user who may, most often root".into())
             }
+            Self::Overdue { output, .. } => output.last_line().map(|line| format!("it wrote last: {line}")),
             Self::NotConfirmed { .. } | Self::Timeout { .. } | Self::Cancelled | Self::File { .. } => None,
         }
     }

@@ -261,15 +261,7 @@ impl Check<'_> {
             column: position.position().unwrap_or(1),
             function: None,
         };
-        let error = Thrown {
-            kind: crate::kind::Kind::Usage,
-            message,
-            hint,
-            operation: None,
-            subject: None,
-            retryable: false,
-            disconnected: false,
-        };
+        let error = Thrown::plain(crate::kind::Kind::Usage, message, hint);
         self.checked.problems.push(Report { error, trace: vec![at], parse: true, exit: None });
     }
 }

@@ -133,27 +133,40 @@ pub struct Thrown {
     pub retryable: bool,
     /// Whether there is no connection to the daemon.
     pub disconnected: bool,
+    /// What a command that took too long had written to its output.
+    pub stdout: Option<String>,
+    /// What it had written to its error output.
+    pub stderr: Option<String>,
 }
 
 impl Thrown {
+    /// Makes one of which no more is known.
+    #[must_use]
+    pub fn plain(kind: Kind, message: String, hint: Option<String>) -> Self {
+        let (operation, subject, stdout, stderr) = (None, None, None, None);
+        Self { kind, message, hint, operation, subject, retryable: false, disconnected: false, stdout, stderr }
+    }
+
     /// Takes what a script may see from a failure.
     #[must_use]
     pub fn new(error: &Error) -> Self {
         if let Error::Script(inner) = error {
             return Report::new(inner, None, None).error;
         }
-        let context = match error {
-            Error::Operation(error) => error.context(),
+        let failed = match error {
+            Error::Operation(error) => Some(error),
             _ => None,
         };
+        let context = failed.and_then(ops::Error::context);
+        let output = failed.and_then(ops::Error::output);
         Self {
-            kind: error.kind(),
-            message: crate::kind::chain(error),
-            hint: error.hint(),
             operation: context.map(|(operation, _)| operation.to_owned()),
             subject: context.map(|(_, subject)| subject.to_owned()),
             retryable: error.retryable(),
-            disconnected: matches!(error, Error::Operation(error) if error.is_disconnected()),
+            disconnected: failed.is_some_and(ops::Error::is_disconnected),
+            stdout: output.map(|output| output.stdout.text()),
+            stderr: output.map(|output| output.stderr.text()),
+            ..Self::plain(error.kind(), crate::kind::chain(error), error.hint())
         }
     }
 }
@@ -205,14 +218,14 @@ fn told(value: &Dynamic) -> Option<Thrown> {
     let map = value.read_lock::<Map>()?;
     let text = |key: &str| map.get(key)?.read_lock::<ImmutableString>().map(|text| text.to_string());
     let kind = text("kind").and_then(|name| Kind::named(&name));
+    let kind = kind.filter(|kind| !matches!(kind, Kind::Denied | Kind::Cancelled)).unwrap_or(Kind::Usage);
     Some(Thrown {
-        kind: kind.filter(|kind| !matches!(kind, Kind::Denied | Kind::Cancelled)).unwrap_or(Kind::Usage),
-        message: text("message")?,
-        hint: text("hint"),
         operation: text("operation"),
         subject: text("subject"),
         retryable: map.get("retryable").and_then(|flag| flag.as_bool().ok()).unwrap_or_default(),
-        disconnected: false,
+        stdout: text("stdout"),
+        stderr: text("stderr"),
+        ..Thrown::plain(kind, text("message")?, text("hint"))
     })
 }
 
@@ -350,7 +363,7 @@ fn own(error: &EvalAltResult, catalog: Option<&Catalog>) -> Thrown {
         }
         _ => {}
     }
-    Thrown { kind, message, hint, operation: None, subject: None, retryable: false, disconnected: false }
+    Thrown::plain(kind, message, hint)
 }
 
 /// Rhai appends `(line 1, position 2)` to its messages; the report shows the place itself.

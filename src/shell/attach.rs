@@ -35,7 +35,7 @@ async fn run(
     options.spec.command = Some(command).filter(|command| !command.is_empty());
     execute(ctx, Create::new(id, image, options)).await?;
     let keys = DetachKeys::default();
-    let sitting = Box::pin(async { seat.sit(start_terminal(ctx, id, size).await?, &keys).await });
+    let sitting = Box::pin(async { seat.sit(start_terminal(ctx, id, size, None).await?, &keys).await });
     let parted = until_stopped(ctx, sitting).await;
     if matches!(parted, Ok(Parted::Left)) {
         return parted;
@@ -90,7 +90,7 @@ impl Shell {
     pub(super) fn start_attached(&mut self, id: &str) -> Result<Parted, u8> {
         let keys = DetachKeys::default();
         self.attach(async |ctx, seat, size| {
-            let sitting = Box::pin(async { seat.sit(start_terminal(ctx, id, size).await?, &keys).await });
+            let sitting = Box::pin(async { seat.sit(start_terminal(ctx, id, size, None).await?, &keys).await });
             until_stopped(ctx, sitting).await
         })
     }

@@ -111,15 +111,8 @@ mod tests {
     }
 
     fn report(trace: Vec<Location>) -> Report {
-        let error = Thrown {
-            kind: Kind::Usage,
-            message: "unknown function pul (&str)".into(),
-            hint: Some("did you mean pull?".into()),
-            operation: None,
-            subject: None,
-            retryable: false,
-            disconnected: false,
-        };
+        let hint = Some("did you mean pull?".into());
+        let error = Thrown::plain(Kind::Usage, "unknown function pul (&str)".into(), hint);
         Report { error, trace, parse: false, exit: None }
     }
 

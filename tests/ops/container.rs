@@ -1,5 +1,6 @@
 //! The life of containers.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use ctrsh::containerd::io::LogTarget;
@@ -12,6 +13,7 @@ use ctrsh::ops::container::{
     RunOptions, Start, StartOptions, Stop, logs, status, wait,
 };
 use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
 use super::stage::{IMAGE, Stage};
@@ -23,6 +25,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::container::ctr sees each step of a life", env, life),
         trial("ops::container::exec captures code, output and input", env, exec),
         trial("ops::container::an exec that is given up half way is taken back, and nobody else's", env, exec_given_up),
+        trial("ops::container::an exec whose program ends at the third Ctrl-C leaves no FIFOs", env, exec_left),
         trial("ops::container::exit codes are exact however soon a process ends", env, exit_codes),
         trial("ops::container::a start without pivot_root is for that once", env, no_pivot),
         trial("ops::container::stop kills what ignores its signal", env, stop),
@@ -118,9 +121,12 @@ fn exec(env: &Env) {
     let done = run(&["sh", "-c", "sleep 60 & echo over"], ExecOptions::default()).unwrap();
     assert_eq!(done.output.stdout.text(), "over\n");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-    let options = ExecOptions { timeout: Some(Duration::from_millis(300)), ..ExecOptions::default() };
-    let error = run(&["sleep", "50"], options).unwrap_err();
+    let options = ExecOptions { timeout: Some(Duration::from_secs(2)), ..ExecOptions::default() };
+    let error = run(&["sh", "-c", "echo begun; echo still waiting >&2; sleep 50"], options).unwrap_err();
     assert_eq!(error.kind(), Failed::Timeout, "{error}");
+    let output = error.output().expect("what it wrote");
+    assert_eq!((output.stdout.text(), output.stderr.text()), ("begun\n".into(), "still waiting\n".into()));
+    assert_eq!(error.hint().as_deref(), Some("it wrote last: still waiting"));
     let listed = env.block_on(ctrsh::ops::task::ps(&stage.ctx, &id)).unwrap();
     assert!(listed.iter().all(|pid| pid.exec_id.is_none()), "the timed out exec is still there: {listed:?}");
     let error = run(&["/no/such/program"], ExecOptions::default()).unwrap_err();
@@ -190,6 +196,40 @@ fn exec_given_up(env: &Env) {
     });
     stage.run(Delete::new(&id, true, false)).unwrap();
     assert_eq!(stage.leftovers().1, 0);
+}
+
+fn exec_left(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let (id, exec_id) = (env.fresh("tasks"), env.fresh("tasks"));
+    stage.run(Create::new(&id, IMAGE, command(&["sleep", "1000"]))).unwrap();
+    stage.run(Start::new(&id, StartOptions::default())).unwrap();
+    let script = format!("exec(\"{id}\", [\"sleep\", \"1000\"], #{{ exec_id: \"{exec_id}\" }})");
+    let mut ctrsh = env.ctrsh_command();
+    ctrsh.args(["-n", &stage.namespace, "-e", &script]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut ctrsh = ctrsh.spawn().unwrap();
+    let runs = || {
+        let pids = env.block_on(ctrsh::ops::task::ps(&stage.ctx, &id)).unwrap();
+        pids.iter().any(|pid| pid.exec_id.as_ref() == Some(&exec_id))
+    };
+    let fifos = || {
+        let folders = std::fs::read_dir("/run/ctrsh").unwrap();
+        folders.filter(|folder| folder.as_ref().unwrap().path().join(format!("{exec_id}-stdout")).exists()).count()
+    };
+    let began = Instant::now();
+    while !runs() {
+        assert!(began.elapsed() < PROMPT, "the exec does not run");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(fifos(), 1);
+    let shim = env.block_on(Stopped::of(&stage, &id));
+    for _ in 0..3 {
+        kill_process(Pid::from_child(&ctrsh), Signal::INT).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(ctrsh.wait().unwrap().code(), Some(130));
+    assert_eq!(fifos(), 0);
+    drop(shim);
+    stage.run(Delete::new(&id, true, false)).unwrap();
 }
 
 fn exit_codes(env: &Env) {
@@ -528,7 +568,7 @@ fn terminal(env: &Env) {
     assert_eq!(error.kind(), Failed::Usage, "{error}");
     env.block_on(async {
         let mut attached =
-            ctrsh::ops::container::start_terminal(&stage.ctx, &tty, ConsoleSize::default()).await.unwrap();
+            ctrsh::ops::container::start_terminal(&stage.ctx, &tty, ConsoleSize::default(), None).await.unwrap();
         assert_eq!(attached.ended().await.unwrap().code, 6);
         attached.finish().await.unwrap();
     });

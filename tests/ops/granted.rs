@@ -22,6 +22,10 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::granted::a cgroup that is not the container's own needs the host", env, cgroups),
         trial("ops::granted::a container does not share its cgroup with the host", env, shared_cgroup),
         trial("ops::granted::device rules by number are rules all the same", env, device_rules),
+        trial("ops::granted::what reaches the host by a mount or an annotation needs the host", env, reaching),
+        trial("ops::granted::entering what reaches the host needs the host", env, entering),
+        trial("ops::granted::a log is written where its name leads from the working folder", env, relative_log),
+        trial("ops::granted::events of a namespace that may not be read are not seen", env, events),
         trial("ops::granted::a label that has a container started counts as its start", env, labels),
     ]
 }
@@ -191,4 +195,89 @@ fn labels(env: &Env) {
     for id in [reaching, plain] {
         stage.value(&format!("container({id:?}).delete()"));
     }
+}
+
+fn reaching(env: &Env) {
+    let stage = Stage::new(env, "granted");
+    let (script, before) = (stage.allowing(Allow::script()), stage.leftovers());
+    for (option, why) in [
+        (r#"mount: ["type=proc,src=proc,dst=/p"]"#, "mounts paths of the host"),
+        (r#"mount: ["type=sysfs,src=sysfs,dst=/s,options=ro"]"#, "mounts paths of the host"),
+        (r#"annotation: #{ "org.criu.config": "/tmp/x" }"#, "annotations that steer its runtime"),
+        (r#"label: #{ "org.systemd.property.ExecStop": "x" }"#, "annotations that steer its runtime"),
+    ] {
+        let said = denied(&stage, &script, &format!("run({IMAGE:?}, #{{ command: [\"true\"], {option} }})"));
+        assert!(said.contains(why), "{option}: {said}");
+    }
+    let tmpfs = format!("run({IMAGE:?}, #{{ command: [\"true\"], mount: [\"type=tmpfs,src=t,dst=/t\"] }}).code");
+    assert_eq!(run(&stage, &script, &tmpfs).unwrap(), 0);
+    assert_eq!(stage.leftovers(), before);
+}
+
+fn entering(env: &Env) {
+    let stage = Stage::new(env, "granted");
+    let script = stage.allowing(Allow::script());
+    let id = env.fresh("granted");
+    let cgroup = format!("/{id}/elsewhere");
+    let made = format!("create({id:?}, {IMAGE:?}, #{{ command: [\"sleep\", \"1000\"], cgroup: {cgroup:?} }}).id");
+    stage.value(&made);
+    for (before, code) in [
+        ("", format!("start({id:?})")),
+        ("start", format!("exec({id:?}, [\"true\"])")),
+        ("", format!("attach({id:?})")),
+        ("", format!("container({id:?}).label(#{{ \"containerd.io/restart.status\": \"running\" }})")),
+    ] {
+        if !before.is_empty() {
+            stage.value(&format!("{before}({id:?}); ()"));
+        }
+        let said = denied(&stage, &script, &code);
+        assert!(said.contains("chooses its cgroup"), "{code}: {said}");
+    }
+    stage.value(&format!("container({id:?}).delete(#{{ force: true }})"));
+}
+
+fn relative_log(env: &Env) {
+    let stage = Stage::new(env, "granted");
+    let work = stage.folder.join("work");
+    fs::create_dir_all(work.join("logs")).unwrap();
+    let granted = format!("read,run,write,delete,host={}/logs/*", work.display());
+    let granted = stage.allowing(granted.parse::<Allow>().unwrap());
+    let id = env.fresh("granted");
+    let logged = |log: &str| {
+        format!(
+            "let c = run({IMAGE:?}, #{{ id: {id:?}, detach: true, log_uri: {log:?}, command: [\"echo\", \"said\"] }}); \
+             wait({id:?}); c.delete()"
+        )
+    };
+    for name in ["logs/a.log", "file://logs/b.log"] {
+        run(&stage, &granted, &logged(name)).unwrap();
+        let written = work.join(name.trim_start_matches("file://"));
+        assert_eq!(fs::read_to_string(&written).unwrap(), "said\n", "{}", written.display());
+    }
+    denied(&stage, &granted, &logged("elsewhere.log"));
+    assert!(!Path::new("/a.log").exists() && !Path::new("/b.log").exists());
+}
+
+fn events(env: &Env) {
+    let stage = Stage::new(env, "granted");
+    let other = Stage::new(env, "granted");
+    let granted = format!("read=containerd/{}", stage.namespace);
+    let granted = stage.allowing(granted.parse::<Allow>().unwrap());
+    let change = |stage: &Stage| {
+        let name = stage.env.fresh("granted");
+        stage.value(&format!("create({name:?}, {IMAGE:?}, #{{ command: [\"true\"] }}).delete()"));
+    };
+    let heard = std::thread::scope(|scope| {
+        let code = "events(\"containers\", #{ all_namespaces: true, timeout: \"3s\" }).map(|e| e.namespace)";
+        let heard = scope.spawn(|| run(&stage, &granted, code).unwrap());
+        for _ in 0..10 {
+            change(&other);
+            change(&stage);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        heard.join().unwrap()
+    });
+    let heard = heard.as_array().unwrap();
+    assert!(!heard.is_empty());
+    assert!(heard.iter().all(|namespace| *namespace == json!(stage.namespace)), "{heard:?}");
 }

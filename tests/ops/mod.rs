@@ -29,6 +29,7 @@ mod migrate_kill;
 mod migrate_outage;
 mod namespace;
 mod operate;
+mod outlast;
 mod pprof;
 mod races;
 mod rounds;
@@ -53,6 +54,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     trials.extend(archive::trials(env));
     trials.extend(archive_index::trials(env));
     trials.extend(batch::trials(env));
+    trials.extend(outlast::trials(env));
     trials.extend(by_daemon::trials(env));
     trials.extend(companions::trials(env));
     trials.extend(convert::trials(env));

@@ -254,11 +254,21 @@ fn started(env: &Env) {
     std::thread::sleep(Duration::from_millis(500));
     terminal.press("exit 3\r");
     terminal.wait("its status", |text| text.lines().any(|line| line.trim() == "3"));
-    terminal.press(&format!("let s = start(\"{id}\", #{{ tty: true }}); `ended with ${{s.code}}`\r"));
-    terminal.wait_for_shell();
-    terminal.press("exit 4\r");
-    terminal.wait_for("ended with 4");
-    terminal.wait_for_prompt();
+    let file = stage.folder.join("pid");
+    let calls = [
+        format!("start(\"{id}\", #{{ tty: true, pid_file: {file:?} }})"),
+        format!("run(\"{IMAGE}\", #{{ tty: true, pid_file: {file:?}, command: [\"sh\"] }})"),
+    ];
+    for (call, status) in calls.iter().zip(4..) {
+        terminal.press(&format!("let s = {call}; `ended with ${{s.code}}`\r"));
+        terminal.wait_for_shell();
+        let pid = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "sh\n", "{pid}");
+        std::fs::remove_file(&file).unwrap();
+        terminal.press(&format!("exit {status}\r"));
+        terminal.wait_for(&format!("ended with {status}"));
+        terminal.wait_for_prompt();
+    }
     assert_eq!(stage.task_status(&id), None);
 }
 

@@ -5,7 +5,6 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The folders that go with their handles.
@@ -35,10 +34,7 @@ fn remove(path: &Path) {
 pub struct FifoFolder(Arc<Folder>);
 
 #[derive(Debug)]
-struct Folder {
-    path: PathBuf,
-    left: AtomicBool,
-}
+struct Folder(PathBuf);
 
 impl FifoFolder {
     /// Makes one with a name of its own.
@@ -51,7 +47,7 @@ impl FifoFolder {
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {
                     there(|all| all.insert(path.clone()));
-                    return Ok(Self(Arc::new(Folder { path, left: AtomicBool::new(false) })));
+                    return Ok(Self(Arc::new(Folder(path))));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -60,12 +56,11 @@ impl FifoFolder {
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0.path
+        &self.0.0
     }
 
     /// Lets it stay until [`remove_fifos`](super::remove_fifos) takes it away.
     pub(super) fn leave(&self) {
-        self.0.left.store(true, Ordering::Relaxed);
         there(|all| all.remove(self.path()));
     }
 }
@@ -81,9 +76,8 @@ impl Eq for FifoFolder {}
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if !*self.left.get_mut() {
-            there(|all| all.remove(&self.path));
-            remove(&self.path);
+        if there(|all| all.remove(&self.0)) {
+            remove(&self.0);
         }
     }
 }

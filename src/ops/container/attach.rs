@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use super::{Attached, get::not_running, reach, snapshot};
+use super::{Attached, get::not_running, reaching, snapshot};
 use crate::containerd::io::Terminal;
 use crate::containerd::tasks::Task;
 use crate::grant::Access;
@@ -24,10 +24,8 @@ async fn plan(ctx: &Context, id: &str, exec_id: &str) -> Result<(Task, Vec<Step>
         },
     };
     let task = task.filter(|task| task.status.is_alive()).ok_or_else(|| not_running(id))?;
-    let mut plan = Plan::new(()).step(Access::Run, ctx.target(), format!("attach to container {id}"));
-    if let Some(reason) = reach(found.container.spec.as_ref(), &found.container.labels) {
-        plan = plan.step(Access::Host, ctx.target(), format!("attach to container {id}, which {reason}"));
-    }
+    let plan = Plan::new(()).step(Access::Run, ctx.target(), format!("attach to container {id}"));
+    let plan = reaching(plan, ctx, &found.container, |reason| format!("attach to container {id}, which {reason}"));
     Ok((task, plan.steps))
 }
 

@@ -7,12 +7,12 @@ use super::host::facts;
 use super::network::{self, NetworkOptions};
 use super::rootfs::user_files;
 use super::userns::{Maps, moves_ids, remapped};
-use super::{STOP_SIGNAL_LABEL, Signal, reach};
+use super::{STOP_SIGNAL_LABEL, Signal, reaching};
 use crate::containerd::containers::{Container, DEFAULT_RUNTIME, Extension, RuncOptions, Runtime};
 use crate::containerd::images::Image;
 use crate::containerd::{Client, Labels, identifier};
 use crate::grant::Access;
-use crate::oci::spec::{Basis, NamespaceJoin, SpecOptions, UserFiles, build, cgroup_reach};
+use crate::oci::spec::{Basis, NamespaceJoin, SpecOptions, UserFiles, build};
 use crate::oci::{Digest, ImageConfig, Manifest, Matcher, Spec};
 use crate::ops::lease::Leased;
 use crate::ops::undo::Undo;
@@ -162,12 +162,6 @@ impl Create {
         Ok(())
     }
 
-    fn reach(&self, namespace: &str, record: &Container) -> Option<&'static str> {
-        runs_on_host(&record.runtime)
-            .or_else(|| reach(record.spec.as_ref(), &self.options.spec.labels))
-            .or_else(|| record.spec.as_ref().and_then(|spec| cgroup_reach(spec, namespace, &self.id)))
-    }
-
     fn taken(&self) -> Error {
         Error::AlreadyExists {
             what: "container",
@@ -229,10 +223,7 @@ impl Operation for Create {
             plan = plan.step(Access::Write, ctx.target(), format!("prepare snapshot {}", self.id));
         }
         plan = plan.step(Access::Run, ctx.target(), format!("create container {}{of}", self.id));
-        if let Some(reason) = self.reach(ctx.namespace(), &preview) {
-            plan =
-                plan.step(Access::Host, ctx.target(), format!("let container {} reach the host: it {reason}", self.id));
-        }
+        plan = reaching(plan, ctx, &preview, |reason| format!("let container {} reach the host: it {reason}", self.id));
         if let Some(profile) = &self.options.apparmor_default_profile {
             plan = plan.step(Access::Host, ctx.target(), format!("load the AppArmor profile {profile}"));
         }

@@ -80,10 +80,7 @@ impl Operation for Delete {
             executed.iter().chain([task]).for_each(remove_fifos);
         }
         let container = &found.container;
-        if let Err(error) = super::network::remove(container).await {
-            // The container has to go all the same; what a plugin keeps is its own to say.
-            ctx.note(crate::ops::Level::Warn, &format!("the network of {}: {error}", self.id));
-        }
+        super::network::remove(ctx, container).await;
         client.containers().delete(&self.id).await.or_else(|error| gone(error.into()))?;
         if !container.snapshot_key.is_empty() && !self.keep_snapshot {
             let snapshots = client.snapshots(&container.snapshotter);

@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 use super::rootfs::user_files;
 use super::start::{Detached, rootfs};
 use super::streams::{self, Inherited};
+use super::terminal::{Window, lost, outlasting_a_restart};
 use super::{
-    CAPTURE_LIMIT, Finished, KILL_PATIENCE, LINGER, Signal, Snapshot, failure, get::not_running, reach, snapshot,
+    CAPTURE_LIMIT, Finished, KILL_PATIENCE, LINGER, Signal, Snapshot, failure, get::not_running, reaching, snapshot,
 };
 use crate::containerd::containers::Container;
 use crate::containerd::io::{LogTarget, Output, Pipes, Shape, hold};
@@ -102,7 +103,7 @@ impl Operation for Exec {
             start_exec(&client, &id, &exec_id, output.stdio(), &mut undo).await?;
             let passed = output.pass(ctx, &client, &id, &exec_id, ended).await?;
             let duration = began.elapsed();
-            client.undoing().tasks().delete_exec(&id, &exec_id).await?;
+            delete_exec(&client, &id, &exec_id).await?;
             undo.forget();
             return Ok(Finished { container: id, code: passed.exit()?.code, duration, ..Finished::default() });
         }
@@ -123,7 +124,7 @@ impl Operation for Exec {
         };
         let (exit, output) = capture.run(pipes, ended).await?;
         let duration = began.elapsed();
-        client.tasks().delete_exec(&id, &exec_id).await?;
+        delete_exec(&client, &id, &exec_id).await?;
         undo.forget();
         Ok(Finished { container: id, code: exit.code, output, duration })
     }
@@ -217,11 +218,9 @@ pub(super) async fn plan_exec(
         _ => return Err(not_running(id)),
     }
     let preview = Finished { container: id.to_owned(), ..Finished::default() };
-    let mut plan =
+    let plan =
         Plan::new(preview).step(Access::Run, ctx.target(), format!("execute {} in container {id}", args.join(" ")));
-    if let Some(reason) = reach(found.container.spec.as_ref(), &found.container.labels) {
-        plan = plan.step(Access::Host, ctx.target(), format!("execute in container {id}, which {reason}"));
-    }
+    let plan = reaching(plan, ctx, &found.container, |reason| format!("execute in container {id}, which {reason}"));
     Ok((found, plan))
 }
 
@@ -345,6 +344,15 @@ pub(super) async fn start_exec(
     }
 }
 
+/// Deletes a process that has ended, with no more access than executing it needed.
+async fn delete_exec(client: &Client, id: &str, exec_id: &str) -> Result<()> {
+    match client.undoing().tasks().delete_exec(id, exec_id).await {
+        // Somebody was quicker, as whoever deleted the container.
+        Err(error) if error.is_not_found() => Ok(()),
+        other => Ok(other.map(drop)?),
+    }
+}
+
 /// Follows a started process to its end.
 pub(super) struct Capture<'a> {
     pub(super) client: &'a Client,
@@ -360,8 +368,10 @@ impl Capture<'_> {
     pub(super) async fn run(
         self,
         mut pipes: Pipes,
-        mut ended: BoxFuture<'static, crate::containerd::Result<Exit>>,
+        ended: BoxFuture<'static, crate::containerd::Result<Exit>>,
     ) -> Result<(Exit, Output)> {
+        let (id, exec_id) = (self.id.to_owned(), self.exec_id.to_owned());
+        let ended = outlasting_a_restart(ended, self.client.tasks(), id, exec_id);
         let stdin = pipes.take_stdin();
         let mut output = Output::default();
         let exit = {
@@ -370,7 +380,7 @@ impl Capture<'_> {
                     // A program that does not read to the end is none the worse.
                     let _ = pipe.write_all(bytes).await;
                     drop(pipe);
-                    let _ = self.client.tasks().close_stdin(self.id, self.exec_id).await;
+                    Window::of(self.client, self.id, self.exec_id).end_input().await;
                 }
             };
             let read = pipes.collect(&mut output, self.limit);
@@ -380,29 +390,36 @@ impl Capture<'_> {
                     None => std::future::pending().await,
                 }
             };
-            tokio::pin!(feed, read, limit);
+            tokio::pin!(ended, feed, read, limit);
             let (mut fed, mut drained) = (false, false);
             let exit = loop {
                 tokio::select! {
-                    exit = &mut ended => break exit?,
+                    exit = &mut ended => break Some(exit.map_err(|error| lost(error, self.id, self.exec_id))?),
                     () = &mut feed, if !fed => fed = true,
                     result = &mut read, if !drained => {
                         result.map_err(unreadable)?;
                         drained = true;
                     }
-                    () = &mut limit => {
-                        let limit = self.timeout.unwrap_or_default();
-                        return Err(Error::Timeout { attempted: format!("a command in container {}", self.id), limit });
-                    }
+                    () = &mut limit => break None,
                 }
             };
             // What the process started may hold the outputs open for as long as it likes.
-            if !drained && let Ok(result) = tokio::time::timeout(LINGER, read).await {
+            if exit.is_some()
+                && !drained
+                && let Ok(result) = tokio::time::timeout(LINGER, read).await
+            {
                 result.map_err(unreadable)?;
             }
             exit
         };
-        Ok((exit, output))
+        match (exit, self.timeout) {
+            (Some(exit), _) => Ok((exit, output)),
+            (None, limit) => Err(Error::Overdue {
+                container: self.id.to_owned(),
+                limit: limit.unwrap_or_default(),
+                output: Box::new(output),
+            }),
+        }
     }
 }
 

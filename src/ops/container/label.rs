@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{get, reach, reaches_host};
+use super::{get, labels_reach, reaches_host};
 use crate::containerd::Labels;
 use crate::containerd::containers::Container;
 use crate::grant::Access;
@@ -53,10 +53,10 @@ impl Operation for Label {
         }
         let action = format!("label container {}: {}", self.id, changed.join(", "));
         plan = plan.step(Access::Run, ctx.target(), action);
-        let log = reach(None, &self.labels);
+        let log = labels_reach(&self.labels);
         // The daemon's restart monitor starts what carries its label.
         let starts = self.labels.iter().any(|(key, value)| key.starts_with(MONITOR) && !value.is_empty());
-        if let Some(reason) = log.or_else(|| starts.then(|| reaches_host(&container)).flatten()) {
+        if let Some(reason) = log.or_else(|| starts.then(|| reaches_host(&container, ctx.namespace())).flatten()) {
             plan =
                 plan.step(Access::Host, ctx.target(), format!("let container {} reach the host: it {reason}", self.id));
         }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
@@ -15,6 +16,7 @@ use tokio::io::unix::AsyncFd;
 use super::foreign::{self, Kept};
 use super::records::{Decoder, Form};
 use super::snapshot;
+use super::terminal::outlasting_a_restart;
 use crate::containerd::io::LogTarget;
 use crate::containerd::tasks::{Exit, Task};
 use crate::ops::{Context, Error, Result, Seen};
@@ -208,7 +210,9 @@ impl Follow {
     /// As [`logs`].
     pub async fn open(ctx: &Context, id: &str, options: &LogOptions) -> Result<Self> {
         let Kept { path, form } = kept(ctx, id, options).await?;
-        let ended = ctx.client().await?.tasks().waiting(id, "").await;
+        let tasks = ctx.client().await?.tasks();
+        let ended = tasks.waiting(id, "").await;
+        let ended = outlasting_a_restart(ended, tasks, id.to_owned(), String::new()).boxed();
         let opened = || -> io::Result<(File, AsyncFd<OwnedFd>)> {
             let mut file = File::open(&path)?;
             from_tail(&mut file, options.tail, form)?;
@@ -253,8 +257,13 @@ impl Follow {
             };
             tokio::select! {
                 // The shim writes the last bytes before it tells of the end: one more look, then it is over.
-                _ = ended => {
+                ended = ended => {
                     self.ended = None;
+                    match ended {
+                        // Without a task it has ended too.
+                        Err(error) if !error.is_not_found() => return Err(error.into()),
+                        _ => {}
+                    }
                     if self.form != Form::Plain {
                         tokio::time::sleep(LINGER).await;
                     }

@@ -80,8 +80,9 @@ use std::time::Duration;
 use crate::containerd::containers::Container;
 use crate::containerd::io::Output;
 use crate::containerd::{self, Client, Labels};
-use crate::oci::Spec;
-use crate::oci::spec::host_reach;
+use crate::grant::Access;
+use crate::oci::spec::{cgroup_reach, host_reach};
+use crate::ops::{Context, Plan};
 
 /// The label that keeps an image's stop signal (containerd `client/container_opts.go`).
 pub const STOP_SIGNAL_LABEL: &str = "io.containerd.image.config.stop-signal";
@@ -108,18 +109,29 @@ pub struct Finished {
     pub duration: Duration,
 }
 
-/// Returns why a container with this spec and these labels needs access to the host, if it does.
-fn reach(spec: Option<&Spec>, labels: &Labels) -> Option<&'static str> {
-    // containerd's restart monitor starts the program that the label names, as root on the host.
-    if labels.keys().any(|key| key.starts_with("containerd.io/restart.log")) {
-        return Some("has the restart monitor write or run something on the host");
-    }
-    spec.and_then(host_reach)
+/// Returns why labels need access to the host, if they do: containerd's restart monitor starts the program that one of them
+/// names, as root on the host.
+fn labels_reach(labels: &Labels) -> Option<&'static str> {
+    let log = labels.keys().any(|key| key.starts_with("containerd.io/restart.log"));
+    log.then_some("has the restart monitor write or run something on the host")
 }
 
-/// Returns why a container needs access to the host, if it does: for its runtime, its labels or its spec.
-pub(super) fn reaches_host(container: &Container) -> Option<&'static str> {
-    create::runs_on_host(&container.runtime).or_else(|| reach(container.spec.as_ref(), &container.labels))
+/// Returns why a container of this namespace needs access to the host, if it does: for its runtime, its labels, its spec or its
+/// cgroup. Who makes it, starts it or enters it needs that access.
+pub(super) fn reaches_host(container: &Container, namespace: &str) -> Option<&'static str> {
+    let spec = container.spec.as_ref();
+    create::runs_on_host(&container.runtime)
+        .or_else(|| labels_reach(&container.labels))
+        .or_else(|| spec.and_then(host_reach))
+        .or_else(|| spec.and_then(|spec| cgroup_reach(spec, namespace, &container.id)))
+}
+
+/// Adds the step that a container needs which reaches the host; `action` tells what is done for which reason.
+fn reaching<T>(plan: Plan<T>, ctx: &Context, container: &Container, action: impl FnOnce(&str) -> String) -> Plan<T> {
+    match reaches_host(container, ctx.namespace()) {
+        None => plan,
+        Some(reason) => plan.step(Access::Host, ctx.target(), action(reason)),
+    }
 }
 
 /// Ends a task whatever it does, and deletes it. For taking back: what is gone already is fine.

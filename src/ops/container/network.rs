@@ -15,7 +15,7 @@ use super::cni::{CONF_DIR, Network, Whom};
 use crate::containerd::Client;
 use crate::containerd::containers::{Container, Extension};
 use crate::ops::undo::Undo;
-use crate::ops::{Error, Result};
+use crate::ops::{Context, Error, Level, Result};
 
 /// What the record keeps it under.
 const EXTENSION: &str = "ctrsh.network";
@@ -116,18 +116,18 @@ pub(super) async fn ensure(client: &Client, container: &Container, undo: &mut Un
     Ok(())
 }
 
-/// Takes the network of a container away.
-///
-/// # Errors
-/// What a plugin said; the namespace is gone all the same.
-pub(super) async fn remove(container: &Container) -> Result<()> {
-    let Some(kept) = Kept::of(container) else { return Ok(()) };
+/// Takes the network of a container away that is deleted. What fails is told and no more: the container has to go all the same,
+/// and what a plugin keeps is its own to say.
+pub(super) async fn remove(ctx: &Context, container: &Container) {
+    let Some(kept) = Kept::of(container) else { return };
     let removed = match kept.network.result.is_some() || is_made(&kept.netns) {
         true => kept.network.remove(kept.whom()).await,
         false => Ok(()),
     };
-    unmake(&kept.netns).map_err(Error::file("remove network namespace", &kept.netns))?;
-    removed
+    let unmade = unmake(&kept.netns).map_err(Error::file("remove network namespace", &kept.netns));
+    for error in [removed.err(), unmade.err()].into_iter().flatten() {
+        ctx.note(Level::Warn, &format!("the network of {}: {error}", container.id));
+    }
 }
 
 /// Takes back what was made; what is not there is fine.

@@ -4,18 +4,18 @@ use async_trait::async_trait;
 use chrono::DateTime;
 
 use super::checkpoint::{CONTAINER, IMAGE_NAME, PARENT, RUNTIME, RUNTIME_OPTIONS, SNAPSHOTTER, SPEC, STATE};
-use super::create::{runs_on_host, unpack};
+use super::create::unpack;
 use super::host::facts;
 use super::rootfs::user_files;
 use super::start::{Detached, Making, create_task_with, has_terminal, running};
-use super::{STOP_SIGNAL_LABEL, Signal, Snapshot, network, reach};
+use super::{STOP_SIGNAL_LABEL, Signal, Snapshot, network, reaching};
 use crate::containerd::containers::{Container, Runtime, read_spec};
 use crate::containerd::images::{Deletion, Image};
 use crate::containerd::snapshots::{Kind, Mount};
 use crate::containerd::{Client, Labels, identifier};
 use crate::grant::Access;
 use crate::oci::manifest::{self, Index};
-use crate::oci::spec::{Basis, SpecOptions, UserFiles, build, cgroup_reach};
+use crate::oci::spec::{Basis, SpecOptions, UserFiles, build};
 use crate::oci::{Descriptor, Digest, Error as OciError, ImageConfig, Manifest, Matcher, Parsed, Spec};
 use crate::ops::lease::Leased;
 use crate::ops::snapshot::{Wanted, make};
@@ -291,13 +291,7 @@ impl Operation for Restore {
         }
         let action = format!("create container {} from {}", self.id, self.checkpoint);
         plan = plan.step(Access::Run, ctx.target(), action);
-        let reason = runs_on_host(&preview.runtime).or_else(|| reach(preview.spec.as_ref(), &preview.labels));
-        let spec = preview.spec.as_ref();
-        let reason = reason.or_else(|| spec.and_then(|spec| cgroup_reach(spec, ctx.namespace(), &self.id)));
-        if let Some(reason) = reason {
-            let action = format!("let container {} reach the host: it {reason}", self.id);
-            plan = plan.step(Access::Host, ctx.target(), action);
-        }
+        plan = reaching(plan, ctx, &preview, |reason| format!("let container {} reach the host: it {reason}", self.id));
         if self.options.start {
             let task = running(&self.id, &Default::default());
             plan = plan.step(Access::Run, ctx.target(), format!("start container {}", self.id)).effect(Effect::exists(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use super::exec::{Capture, open_pipes};
-use super::start::{Detached, check_detached, create_task, delete_task, output_steps, running, write_pid};
+use super::start::{Detached, check_detached, create_task, delete_task, output_steps, pid_steps, running, write_pid};
 use super::streams::{self, Inherited, Passed};
 use super::{CAPTURE_LIMIT, Create, CreateOptions, Finished, Snapshot};
 use crate::containerd::containers::Container;
@@ -119,9 +119,7 @@ impl Operation for Run {
         };
         plan = plan.step(Access::Run, ctx.target(), format!("start container {id}"));
         plan = output_steps(plan, ctx, &id, log.as_ref(), fifo_dir.as_deref());
-        if let Some(path) = pid_file {
-            plan = plan.path(ctx.local(path), "write the process's number");
-        }
+        plan = pid_steps(plan, ctx, pid_file.as_deref());
         if let Some(task) = task {
             plan = plan.effect(Effect::exists(&ctx.place_name(), &id, task));
         }
@@ -190,11 +188,15 @@ impl Operation for Run {
         }
         if rm {
             // What the undo would do, but told when it fails.
-            client.undoing().tasks().delete(&id).await?;
+            delete_task(&client, &id).await?;
             if let Some(container) = now(&client, &id).await? {
-                super::network::remove(&container).await?;
+                super::network::remove(ctx, &container).await;
             }
-            client.undoing().containers().delete(&id).await?;
+            match client.undoing().containers().delete(&id).await {
+                // Somebody was quicker.
+                Err(error) if error.is_not_found() => {}
+                other => other?,
+            }
             if !found.container.snapshot_key.is_empty() {
                 let snapshots = client.undoing().snapshots(&found.container.snapshotter);
                 // Nothing refers to it once the record is gone, so the daemon's collector may have been quicker.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::streams::{self, Inherited};
-use super::{Snapshot, failure, reach, remove_task, snapshot};
+use super::{Snapshot, failure, reaching, remove_task, snapshot};
 use crate::containerd::Client;
 use crate::containerd::containers::{Container, RuncOptions};
 use crate::containerd::io::{LogTarget, Pipes, Shape, hold, private_folder, remove_fifos};
@@ -188,9 +188,7 @@ impl Operation for Start {
         let mut plan = Plan::new(preview.clone());
         plan = start_steps(plan, ctx, &found);
         plan = output_steps(plan, ctx, &self.id, log.as_ref(), fifo_dir.as_deref());
-        if let Some(path) = &self.options.pid_file {
-            plan = plan.path(ctx.local(path), "write the process's number");
-        }
+        plan = pid_steps(plan, ctx, self.options.pid_file.as_deref());
         self.found = Some(found);
         if self.options.inherit {
             return Ok(plan.effect(Effect::gone::<Task>(&ctx.place_name(), &self.id)));
@@ -249,6 +247,14 @@ pub(super) async fn delete_task(client: &Client, id: &str) -> Result<()> {
     }
 }
 
+/// Adds the step that a file for the process's number needs.
+pub(super) fn pid_steps<T>(plan: Plan<T>, ctx: &Context, file: Option<&Path>) -> Plan<T> {
+    match file {
+        Some(path) => plan.path(ctx.local(path), "write the process's number"),
+        None => plan,
+    }
+}
+
 /// Writes the number of a process to a file.
 pub(super) fn write_pid(path: &Path, pid: u32) -> Result<()> {
     let written = std::fs::write(path, pid.to_string());
@@ -284,10 +290,7 @@ pub(super) fn start_steps<T>(mut plan: Plan<T>, ctx: &Context, found: &Snapshot)
         plan = plan.step(Access::Delete, ctx.target(), format!("delete the ended task of {id}"));
     }
     plan = plan.step(Access::Run, ctx.target(), format!("start container {id}"));
-    match reach(found.container.spec.as_ref(), &found.container.labels) {
-        None => plan,
-        Some(reason) => plan.step(Access::Host, ctx.target(), format!("run container {id}, which {reason}")),
-    }
+    reaching(plan, ctx, &found.container, |reason| format!("run container {id}, which {reason}"))
 }
 
 /// Makes the task, in place of one that has ended, and sees to it that it goes again if the operation does not get through.

@@ -1,12 +1,13 @@
 //! Processes with a terminal, for a shell to drive.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, LocalBoxFuture};
 
 use super::exec::{ExecId, create_exec, open_pipes, plan_exec, process, start_exec};
-use super::start::{check_startable, create_task, start_steps};
+use super::start::{check_startable, create_task, pid_steps, start_steps, write_pid};
 use super::streams::Ends;
 use super::{DetachKeys, ExecOptions, snapshot};
 use crate::containerd::io::{Shape, Terminal};
@@ -23,6 +24,9 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// How long it takes until a daemon that is away is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// For how long a daemon may be away before whoever waits without a user at a terminal gives up: longer than a restart takes.
+const AWAY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long removing a container may take.
 const DISCARD_PATIENCE: Duration = Duration::from_secs(20);
@@ -116,18 +120,48 @@ pub(super) fn lost(error: containerd::Error, id: &str, exec_id: &str) -> Error {
     Error::Conflict { what, name: name.to_owned(), state, cure: None }
 }
 
-/// Waits for the end of a process, however often the daemon is away meanwhile: the process lives on in its shim.
+/// Waits for the end of a process, however often and for however long the daemon is away meanwhile: the process lives on in its
+/// shim.
 pub(super) async fn outlasting(
-    mut waiting: BoxFuture<'static, containerd::Result<Exit>>,
+    waiting: BoxFuture<'static, containerd::Result<Exit>>,
     tasks: Tasks,
     id: String,
     exec_id: String,
 ) -> containerd::Result<Exit> {
+    outlast(waiting, tasks, id, exec_id, Duration::MAX).await
+}
+
+/// Waits for the end of a process as [`outlasting`] does, but gives up when the daemon stays away.
+pub(super) async fn outlasting_a_restart(
+    waiting: BoxFuture<'static, containerd::Result<Exit>>,
+    tasks: Tasks,
+    id: String,
+    exec_id: String,
+) -> containerd::Result<Exit> {
+    outlast(waiting, tasks, id, exec_id, AWAY_PATIENCE).await
+}
+
+async fn outlast(
+    mut waiting: BoxFuture<'static, containerd::Result<Exit>>,
+    tasks: Tasks,
+    id: String,
+    exec_id: String,
+    patience: Duration,
+) -> containerd::Result<Exit> {
+    let mut away: Option<Instant> = None;
     loop {
-        match waiting.await {
-            Err(error) if error.retryable() => tokio::time::sleep(AGAIN).await,
+        let began = Instant::now();
+        let error = match waiting.await {
+            Err(error) if error.retryable() => error,
             other => return other,
+        };
+        // One that was waited for this long was there meanwhile.
+        let since = away.filter(|_| began.elapsed() < patience).unwrap_or_else(Instant::now);
+        if since.elapsed() >= patience {
+            return Err(error);
         }
+        away = Some(since);
+        tokio::time::sleep(AGAIN).await;
         waiting = tasks.waiting(&id, &exec_id).await;
     }
 }
@@ -286,14 +320,15 @@ fn known(size: ConsoleSize) -> Option<ConsoleSize> {
 }
 
 /// Starts a container that was made with a terminal, which has the size of the user's from the beginning, and attaches to it.
+/// The number of its process is written to `pid_file`, if there is one.
 ///
 /// # Errors
 /// As [`Start`](super::Start); nothing is sent in a dry run.
-pub async fn start_terminal(ctx: &Context, id: &str, size: ConsoleSize) -> Result<Attached> {
+pub async fn start_terminal(ctx: &Context, id: &str, size: ConsoleSize, pid_file: Option<&Path>) -> Result<Attached> {
     let planning = ctx.planning();
     let found = snapshot(&planning, id).await?;
     check_startable(&found)?;
-    let plan = start_steps(Plan::new(()), ctx, &found);
+    let plan = pid_steps(start_steps(Plan::new(()), ctx, &found), ctx, pid_file);
     permit(ctx, "start", id, &plan.steps)?;
     let client = ctx.client().await?;
     let pipes = open_pipes(ctx, id, Shape::Terminal)?;
@@ -304,7 +339,10 @@ pub async fn start_terminal(ctx: &Context, id: &str, size: ConsoleSize) -> Resul
         // A container without a terminal has no size, and starts all the same.
         let _ = client.tasks().resize(id, "", width, height).await;
     }
-    client.tasks().start(id, "").await?;
+    let pid = client.tasks().start(id, "").await?;
+    if let Some(path) = pid_file {
+        write_pid(path, pid)?;
+    }
     record(ctx, "start", id, &plan.steps, Ok(()))?;
     Ok(Attached::of(pipes.into_terminal(), ended, &client, id, "", undo))
 }
@@ -331,8 +369,11 @@ async fn remove(ctx: &Context, id: &str) -> Result<()> {
     if let Some(why) = super::remove_task(client.clone(), id.to_owned()).await.failure() {
         tracing::warn!("task {id} is left behind: {why}");
     }
-    super::network::remove(&container).await?;
-    client.containers().delete(id).await?;
+    super::network::remove(ctx, &container).await;
+    match client.containers().delete(id).await {
+        Err(error) if error.is_not_found() => {}
+        other => other?,
+    }
     if !container.snapshot_key.is_empty() {
         match client.snapshots(&container.snapshotter).remove(&container.snapshot_key).await {
             Err(error) if error.is_not_found() => {}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::terminal::outlasting_a_restart;
 use super::{get, get::not_running, status};
 use crate::containerd::tasks::{Exit, Status, Task};
 use crate::ops::{Context, Effect, Error, Result};
@@ -26,7 +27,8 @@ pub async fn wait(ctx: &Context, id: &str, exec_id: &str, limit: Option<Duration
     }
     let tasks = ctx.client().await?.tasks();
     let ended = async {
-        match tasks.wait(id, exec_id).await {
+        let waiting = tasks.waiting(id, exec_id).await;
+        match outlasting_a_restart(waiting, tasks, id.to_owned(), exec_id.to_owned()).await {
             Err(error) if error.is_not_found() && !exec_id.is_empty() => Err(Error::not_found("process", exec_id, [])),
             Err(error) if error.is_not_found() => Err(not_running(id)),
             other => Ok(other?),

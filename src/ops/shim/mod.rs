@@ -46,7 +46,7 @@ impl Process {
     /// Returns why its start needs access to the host, if it does: only the daemon's record of the container tells.
     async fn reach(&self, ctx: &Context) -> Option<&'static str> {
         match get(ctx, self.id()).await {
-            Ok(container) => reaches_host(&container),
+            Ok(container) => reaches_host(&container, ctx.namespace()),
             Err(_) => Some("has no record in containerd that tells what it reaches"),
         }
     }

@@ -33,6 +33,15 @@ impl Object for Thrown {
             }),
             Field::field("subject", "string", "What it was done to, or `()`.", |e, _| Ok(optional(e.subject.as_ref()))),
             Field::field("retryable", "bool", "Whether trying again may help.", |e, _| Ok(e.retryable.into())),
+            Field::field(
+                "stdout",
+                "string",
+                "What a command that took longer than its `timeout` had written by then, or `()`.",
+                |e, _| Ok(optional(e.stdout.as_ref())),
+            ),
+            Field::field("stderr", "string", "What it had written to its error output, or `()`.", |e, _| {
+                Ok(optional(e.stderr.as_ref()))
+            }),
         ];
         FIELDS
     }

@@ -15,11 +15,15 @@ use crate::script::error::Result;
 use crate::script::options::{self, Options};
 use crate::script::value::NameList;
 
-/// Reads where the output of a detached process goes.
-pub(super) fn log_target(options: &Options) -> Result<Option<LogTarget>> {
+/// Reads where the output of a detached process goes. A file is named from the working folder on, as everywhere.
+pub(super) fn log_target(ctx: &Context, options: &Options) -> Result<Option<LogTarget>> {
     let log = options.string("log_uri")?.map(|text| match text.as_str() {
         "null" => LogTarget::Null,
         text => LogTarget::parse(text),
+    });
+    let log = log.map(|log| match log {
+        LogTarget::File(path) => LogTarget::File(ctx.settings().working_dir.join(path)),
+        other => other,
     });
     if options.declares("null_io") && options.flag("null_io")? {
         if log.as_ref().is_some_and(|log| *log != LogTarget::Null) {

@@ -1,5 +1,7 @@
 //! What begins and ends the task of a container.
 
+use std::path::Path;
+
 use rhai::Dynamic;
 
 use super::ContainerObject;
@@ -79,12 +81,12 @@ fn do_start(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Resu
     }
     let fifo_dir = options.string("fifo_dir")?.map(|path| ctx.settings().working_dir.join(path));
     let no_pivot = options.flag("no_pivot")?;
-    let options = StartOptions { log: log_target(options)?, pid_file, fifo_dir, no_pivot, inherit };
+    let options = StartOptions { log: log_target(ctx, options)?, pid_file, fifo_dir, no_pivot, inherit };
     if tty && !ctx.is_dry_run() {
-        let StartOptions { log: None, pid_file: None, fifo_dir: None, no_pivot: false, .. } = options else {
-            return Err(call.argument("option 'tty'", "goes with no other output, no pid_file and no no_pivot"));
+        let StartOptions { log: None, pid_file, fifo_dir: None, no_pivot: false, .. } = options else {
+            return Err(call.argument("option 'tty'", "goes with no other output and no no_pivot"));
         };
-        return seated(call, ctx, id, &keys);
+        return seated(call, ctx, id, &keys, pid_file.as_deref());
     }
     let task = call.run_in(ctx, Start::new(id, options))?;
     Ok(Started(match task.exit {
@@ -94,12 +96,12 @@ fn do_start(call: &Call<'_>, ctx: &Context, id: &str, options: &Options) -> Resu
 }
 
 /// Starts a container with the user's terminal.
-fn seated(call: &Call<'_>, ctx: &Context, id: &str, keys: &DetachKeys) -> Result<Started> {
+fn seated(call: &Call<'_>, ctx: &Context, id: &str, keys: &DetachKeys, pid_file: Option<&Path>) -> Result<Started> {
     let Some(seat) = call.session().sink().seat() else {
         return Err(call.argument("option 'tty'", "needs someone at a terminal; attach(id) connects one later"));
     };
     let size = seat.window()?;
-    let sitting = async { seat.sit(start_terminal(ctx, id, size).await?, keys).await };
+    let sitting = async { seat.sit(start_terminal(ctx, id, size, pid_file).await?, keys).await };
     Ok(Started(match call.session().wait(ctx, sitting)? {
         Parted::Ended(code) => Dynamic::from(ProcessObject::seated(id, code)),
         Parted::Left => Dynamic::UNIT,

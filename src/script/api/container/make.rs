@@ -69,7 +69,7 @@ const OF_RUN: [Opt; 12] = [
     DETACH_KEYS,
     STDIO,
     Opt::new("stdin", "string", "What it reads. Default: nothing."),
-    Opt::new("timeout", "duration", "When it is killed and removed. Default: never."),
+    Opt::new("timeout", "duration", "When it is killed and removed; the error then has what it wrote. Default: never."),
     Opt::new("limit", "size", "How much of each output is kept. Default `16MiB`."),
 ];
 const RUN_OPTIONS: [Opt; 73] = joined(&OF_RUN, &CREATE);
@@ -109,7 +109,7 @@ fn run(call: &Call<'_>, image: Name, options: Options) -> Result<ProcessOrContai
         create: options::create(call, &image.0, &options)?,
         detach: options.flag("detach")?,
         rm: options.bool("rm")?,
-        log: log_target(&options)?,
+        log: log_target(call.ctx(), &options)?,
         fifo_dir: folder(call, &options, "fifo_dir")?,
         pid_file: folder(call, &options, "pid_file")?,
         seated: seat.is_some(),
@@ -152,15 +152,17 @@ fn seated(
     let Some(seat) = seat else {
         return Err(call.argument("option 'tty'", "needs someone at a terminal; give detach too, and attach later"));
     };
-    if wanted.stdin.is_some() || wanted.timeout.is_some() || wanted.log.is_some() || wanted.fifo_dir.is_some() {
-        return Err(call.argument("option 'tty'", "goes with no other input, output or timeout"));
+    let elsewhere = wanted.stdin.is_some() || wanted.log.is_some() || wanted.fifo_dir.is_some();
+    if elsewhere || wanted.timeout.is_some() || wanted.limit.is_some() {
+        return Err(call.argument("option 'tty'", "goes with no other input, output, limit or timeout"));
     }
     let size = seat.window()?;
     let rm = wanted.rm.unwrap_or(wanted.id.is_none());
     let id = wanted.id.unwrap_or_else(|| format!("run-{:016x}", rand::random::<u64>()));
     let container = call.run(Create::new(&id, image, wanted.create))?;
-    let ctx = call.ctx();
-    let parted = call.wait(async { seat.sit(start_terminal(ctx, &id, size).await?, keys).await });
+    let (ctx, pid_file) = (call.ctx(), wanted.pid_file);
+    let started = async { start_terminal(ctx, &id, size, pid_file.as_deref()).await };
+    let parted = call.wait(async { seat.sit(started.await?, keys).await });
     if rm && !matches!(parted, Ok(Parted::Left)) || parted.is_err() {
         let removing = ctx.with_cancel(tokio_util::sync::CancellationToken::new());
         let removed = call.session().wait(&removing, discard(&removing, &id));
@@ -199,7 +201,7 @@ const EXEC_OPTIONS: &[Opt] = &[
         "Who it runs as, `name|uid[:group|gid]`; a group is then its only one. Default: the container's user.",
     ),
     Opt::new("stdin", "string", "What it reads. Default: nothing."),
-    Opt::new("timeout", "duration", "When it is killed. Default: never."),
+    Opt::new("timeout", "duration", "When it is killed; the error then has what it wrote. Default: never."),
     Opt::new("limit", "size", "How much of each output is kept. Default `16MiB`."),
 ];
 
@@ -242,7 +244,7 @@ fn execute(call: &Call<'_>, ctx: &Context, id: &str, args: Vec<String>, options:
         stdin: options.string("stdin")?.map(String::into_bytes),
         timeout: options.duration("timeout")?,
         limit: limit(options)?,
-        log: log_target(options)?,
+        log: log_target(ctx, options)?,
         fifo_dir: folder(call, options, "fifo_dir")?,
         tty: options.flag("tty")?,
         inherit: inherits(options)?,
