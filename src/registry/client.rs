@@ -209,8 +209,8 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Returns the same repository for a push: what it holds is asked of the host that is pushed to, as a mirror may hold
-    /// something else, and tokens allow a push from the first request on, which saves fetching two.
+    /// Returns the same repository for a push or a deletion: what it holds is asked of the host that is changed, as a mirror may
+    /// hold something else, and tokens allow a push from the first request on, which saves fetching two.
     #[must_use]
     pub fn for_push(mut self) -> Self {
         self.pushes = true;

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use ctrsh::kind::{Failure, Kind as FailureKind};
 use ctrsh::layout::{LayoutFolder, Selector};
 use ctrsh::oci::store::ImageSink;
+use ctrsh::ops::registry::Delete;
 use ctrsh::registry::{Client, Config, Credential, Options};
 use libtest_mimic::Trial;
 
 use super::support::{check_message, copy, digest, grant, quick, read, repository, sink, through};
 use crate::harness::fault::{Fault, FaultProxy};
 use crate::harness::{Env, Kind, trial};
+use crate::ops::stage::Stage;
 
 pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
@@ -20,6 +22,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("registry::mirrors::credentials_of_a_registry_are_not_for_its_mirror", env, credentials),
         trial("registry::mirrors::certificates_of_the_folder_are_used", env, certificates),
         trial("registry::mirrors::a_broken_file_stops_the_operation", env, broken),
+        trial("registry::mirrors::what_is_deleted_is_asked_of_no_mirror", env, deleted),
         trial("registry::mirrors::what_only_the_registry_knows_is_asked_of_it_alone", env, its_own),
     ]
 }
@@ -203,4 +206,24 @@ fn its_own(env: &Env) {
         repository(&client, &target).resolve("v1").await.unwrap();
         assert_eq!(mirror.log().len(), 1);
     });
+}
+
+fn deleted(env: &Env) {
+    let repository = env.repository("mirrors");
+    env.push(&env.image(Kind::Busybox), &format!("{repository}:v1"));
+    let folder = env.new_folder("mirrors");
+    let registry = env.registry();
+    let (mirror, own) =
+        env.block_on(async { tokio::join!(FaultProxy::start(&registry), FaultProxy::start(&registry)) });
+    let text = format!(
+        "server = \"http://{}\"\n[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n",
+        own.host(),
+        mirror.host()
+    );
+    let stage = Stage::with_registry(env, "mirrors", hosts(&folder, &own.host(), &text));
+    let target = through(&own.host(), &format!("{repository}:v1"));
+    let deleted = stage.run(Delete::new(target.parse().unwrap(), false, Options::default())).unwrap();
+    assert_eq!(deleted.tags, ["v1"]);
+    assert!(own.log().iter().any(|seen| seen.method == "DELETE"));
+    assert!(mirror.log().is_empty(), "{:#?}", mirror.log());
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{gone, repository, resolve, tags};
+use super::{check_held, gone, is_gone, repository};
 use crate::grant::Access;
 use crate::kind::{Failure, Kind};
 use crate::oci::{Digest, Reference};
@@ -58,16 +58,18 @@ impl Delete {
 
     /// Finds the digest, and who else points to it.
     async fn look(&self, ctx: &Context) -> Result<Found> {
-        let digest = resolve(ctx, &self.reference, None, &self.options).await?.digest;
+        check_held(ctx, &self.reference)?;
+        // What a mirror remembers is not what would be deleted, and its tags are not all that go along.
+        let repository = repository(ctx, &self.reference, &self.options).for_push();
+        let digest = repository.resolve(self.reference.selector()).await?.digest;
         let own = self.reference.tag().map(str::to_owned);
-        let all = match tags(ctx, &self.reference, &self.options).await {
+        let mut all = match repository.tags().await {
             // A registry may forget a repository that has no tags left, with manifests in it.
             Err(error) if error.kind() == Kind::NotFound => Vec::new(),
             other => other?,
         };
-        let repository = repository(ctx, &self.reference, &self.options);
-        let others =
-            all.into_iter().filter(|tag| Some(tag) != own.as_ref()).map(|tag| points_to(&repository, tag, &digest));
+        all.retain(|tag| Some(tag) != own.as_ref() && !is_gone(ctx, &self.reference, tag));
+        let others = all.into_iter().map(|tag| points_to(&repository, tag, &digest));
         let mut others: Vec<String> =
             stream::iter(others).buffer_unordered(PARALLEL).try_filter_map(async |tag| Ok(tag)).try_collect().await?;
         others.sort_unstable();
@@ -189,7 +191,7 @@ impl Operation for Delete {
             Some(found) => found,
             None => self.look(ctx).await?,
         };
-        let repository = repository(ctx, &self.reference, &self.options);
+        let repository = repository(ctx, &self.reference, &self.options).for_push();
         match self.tag() {
             Some(tag) => self.delete_tag(&repository, tag, found).await,
             None => self.delete_manifest(&repository, found).await,
