@@ -171,28 +171,30 @@ impl Registry {
     /// Whatever keeps it from answering; of kind `unauthorized` when the credentials are wrong or missing.
     pub async fn ping(&self) -> Result<bool> {
         // The base itself; Docker's registry answers only with the slash.
-        let done = self.get(Target::Path(String::new(), Vec::new()), Vec::new(), None).await?;
-        Ok(done.reply.authenticated)
+        let call = self.call(Capability::Login, Target::Path(String::new(), Vec::new()));
+        Ok(self.session.send(call).await?.reply.authenticated)
     }
 
     pub(super) async fn get(&self, target: Target, scopes: Vec<String>, whole: Option<u64>) -> Result<Done> {
-        self.session
-            .send(Call {
-                method: Method::GET,
-                access: Access::Read,
-                capability: Capability::Own,
-                subject: self.name(),
-                target,
-                proof: Proof::Asked,
-                scopes,
-                headers: HeaderMap::new(),
-                body: Body::Empty,
-                among: Among::Requests,
-                whole,
-                once: false,
-                commits: false,
-            })
-            .await
+        self.session.send(Call { scopes, whole, ..self.call(Capability::Own, target) }).await
+    }
+
+    fn call(&self, capability: Capability, target: Target) -> Call<'_> {
+        Call {
+            method: Method::GET,
+            access: Access::Read,
+            capability,
+            subject: self.name(),
+            target,
+            proof: Proof::Asked,
+            scopes: Vec::new(),
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+            among: Among::Requests,
+            whole: None,
+            once: false,
+            commits: false,
+        }
     }
 }
 

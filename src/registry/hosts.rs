@@ -29,6 +29,8 @@ pub(super) enum Capability {
     Referrers,
     /// What the registry alone knows, such as what it holds altogether. No file names this, and no mirror can do it.
     Own,
+    /// To take the credentials that are kept under the registry's name. No file names this either.
+    Login,
 }
 
 impl Capability {
@@ -41,6 +43,7 @@ impl Capability {
             Self::Push => "push",
             Self::Referrers => "referrers",
             Self::Own => "own",
+            Self::Login => "login",
         }
     }
 }

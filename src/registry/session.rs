@@ -159,6 +159,16 @@ fn held<L: Default>(all: &Mutex<HashMap<String, Arc<L>>>, name: &str) -> Arc<L> 
     Arc::clone(all.entry(name.to_owned()).or_default())
 }
 
+/// Returns the host that stands for the registry itself, whose settings may be among those of the hosts: the one that a push
+/// goes to, as a mirror that takes none has only a part; for a login the one of that name, as a mirror has a login of its own.
+fn own(hosts: &[Arc<Endpoint>], capability: Capability) -> Option<&Arc<Endpoint>> {
+    let stands = |host: &&Arc<Endpoint>| match capability {
+        Capability::Login => host.mirror_of.is_none(),
+        _ => host.can.contains(&Capability::Push),
+    };
+    hosts.iter().find(stands).or(hosts.last())
+}
+
 /// A registry under a grant: what requests are made through.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
@@ -296,9 +306,8 @@ impl Session {
             return Ok(vec![Arc::clone(&place.endpoint)]);
         }
         let hosts = self.shared.hosts(&self.registry)?;
-        if call.capability == Capability::Own {
-            // A mirror has only a part of the registry, and a login of its own.
-            return Ok(hosts.last().cloned().into_iter().collect());
+        if matches!(call.capability, Capability::Own | Capability::Login) {
+            return Ok(own(&hosts, call.capability).cloned().into_iter().collect());
         }
         let mut able: Vec<_> = hosts.iter().filter(|host| host.can.contains(&call.capability)).cloned().collect();
         if able.is_empty() {

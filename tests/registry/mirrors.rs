@@ -24,6 +24,8 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("registry::mirrors::a_broken_file_stops_the_operation", env, broken),
         trial("registry::mirrors::what_is_deleted_is_asked_of_no_mirror", env, deleted),
         trial("registry::mirrors::what_only_the_registry_knows_is_asked_of_it_alone", env, its_own),
+        trial("registry::mirrors::settings_of_the_registry_may_stand_among_the_hosts", env, among_hosts),
+        trial("registry::mirrors::a_host_that_takes_pushes_has_all_but_the_login", env, stand_in),
     ]
 }
 
@@ -205,6 +207,45 @@ fn its_own(env: &Env) {
         // What may come from anywhere still does.
         repository(&client, &target).resolve("v1").await.unwrap();
         assert_eq!(mirror.log().len(), 1);
+    });
+}
+
+fn among_hosts(env: &Env) {
+    let pushed = env.pushed(Kind::Busybox, "mirrors");
+    let folder = env.new_folder("mirrors");
+    env.block_on(async {
+        let own = FaultProxy::start(&env.registry()).await;
+        let text =
+            format!("[host.\"http://{host}\"]\n[host.\"http://{host}\".header]\nx-key = \"k1\"\n", host = own.host());
+        let client = Client::new(hosts(&folder, &own.host(), &text));
+        let whole = client.registry(&own.host(), &grant(), &Options::default());
+        whole.ping().await.unwrap();
+        let repository = repository(&client, &through(&own.host(), &pushed));
+        assert!(whole.repositories().await.unwrap().contains(&repository.name().to_owned()));
+        assert_eq!(repository.itself().tags().await.unwrap(), ["v1"]);
+        let log = own.log();
+        assert!(log.len() >= 3 && log.iter().all(|seen| seen.header("x-key") == Some("k1")), "{log:#?}");
+    });
+}
+
+fn stand_in(env: &Env) {
+    let pushed = env.pushed(Kind::Busybox, "mirrors");
+    let folder = env.new_folder("mirrors");
+    env.block_on(async {
+        // As kind has it: by its own name the registry is reached from the host alone, and within by another.
+        let within = FaultProxy::start(&env.registry()).await;
+        let own = FaultProxy::start(&env.registry()).await;
+        let text = format!("server = \"http://{}\"\n[host.\"http://{}\"]\n", own.host(), within.host());
+        let client = Client::new(hosts(&folder, &own.host(), &text));
+        let whole = client.registry(&own.host(), &grant(), &Options::default());
+        let repository = repository(&client, &through(&own.host(), &pushed));
+        assert!(whole.repositories().await.unwrap().contains(&repository.name().to_owned()));
+        assert_eq!(repository.itself().tags().await.unwrap(), ["v1"]);
+        assert!(own.log().is_empty() && !within.log().is_empty());
+        // The credentials are kept under the registry's name, and are for nobody else.
+        let asked = within.log().len();
+        whole.ping().await.unwrap();
+        assert_eq!((own.log().len(), within.log().len()), (1, asked));
     });
 }
 
