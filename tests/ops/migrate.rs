@@ -291,6 +291,15 @@ fn node(env: &Env) {
     for name in [&by_digest, &config] {
         env.ctr(&["-n", &scene.namespace, "images", "tag", &pushed, name]).ok();
     }
+    // Another node gets both names that are any: pods are pinned by digest too.
+    let node = env.namespace("migrate");
+    for (more, count) in [("", 2), ("newest: 1,", 2), ("rename: \"moved.example/{name}:{tag}\",", 1)] {
+        let spec = format!("from: \"containerd:\", to: \"containerd:[{node}]\", unpack: false, {more}");
+        assert_eq!(scene.ok(&format!("migrate(#{{ {spec} }}).total")), count, "{more}");
+    }
+    let listed = env.ctr(&["-n", &node, "images", "ls", "-q"]).ok();
+    let named: BTreeSet<&str> = listed.lines().collect();
+    assert!(named.len() == 3 && named.contains(&*by_digest) && named.contains(&*pushed), "{listed}");
     let to = env.repository("migrate");
     let script = format!("let c = {COUNTS}; c.call(migrate(#{{ from: \"containerd:\", to: \"{to}\" }}))");
     assert_eq!(scene.ok(&script), serde_json::json!([1, 1, 0, 0]));

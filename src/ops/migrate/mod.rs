@@ -23,7 +23,7 @@ pub use report::{Outcome, Report, State};
 pub use run::Migrate;
 pub use select::{Filters, Pattern, range, version};
 pub use source::Source;
-pub use target::{Destination, default_name, fill, target};
+pub use target::{Destination, default_name, fill, is_spare, target};
 
 use crate::kind::Failure;
 use crate::layout::ArchiveReader;
@@ -47,6 +47,8 @@ pub struct Candidate {
     pub content: Option<String>,
     /// Its size in bytes, where only the list tells it.
     pub size: Option<u64>,
+    /// For a name by digest: the tags of its repository in the same list that point to the same content.
+    pub beside: Vec<Reference>,
     /// The archive that it was found in, open: a compressed one is spooled once for all of its images.
     pub archive: Option<ArchiveReader>,
 }
@@ -55,7 +57,8 @@ impl Candidate {
     /// Names an image of which nothing more is known.
     #[must_use]
     pub fn new(source: Endpoint, name: Reference) -> Self {
-        Self { source, name, target: None, created: None, content: None, size: None, archive: None }
+        let beside = Vec::new();
+        Self { source, name, target: None, created: None, content: None, size: None, beside, archive: None }
     }
 
     /// Returns the image as a source, where what it is in is open.

@@ -1,7 +1,7 @@
 //! Which of the images that a source lists are migrated.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -92,10 +92,11 @@ impl Filters {
     pub fn wants_times(&self, candidates: &[Candidate]) -> bool {
         self.newer_than.is_some()
             || self.older_than.is_some()
-            || (self.newest.is_some() && !candidates.iter().all(|candidate| version(&candidate.name).is_some()))
+            || (self.newest.is_some() && !leaders(candidates).all(|(_, candidate)| version(&candidate.name).is_some()))
     }
 
-    /// Keeps what the times allow, and of each repository the newest. An image without a time counts as the oldest.
+    /// Keeps what the times allow, and of each repository the newest. An image without a time counts as the oldest. A name by
+    /// digest stays with a tag that it stands beside.
     #[must_use]
     pub fn by_time(&self, mut candidates: Vec<Candidate>, now: DateTime<Utc>) -> Vec<Candidate> {
         let before = |age: Duration| chrono::TimeDelta::from_std(age).ok().and_then(|age| now.checked_sub_signed(age));
@@ -108,7 +109,7 @@ impl Filters {
         }
         let Some(newest) = self.newest else { return candidates };
         let mut groups: HashMap<String, Vec<usize>> = HashMap::new();
-        for (index, candidate) in candidates.iter().enumerate() {
+        for (index, candidate) in leaders(&candidates) {
             groups.entry(candidate.name.locator()).or_default().push(index);
         }
         let mut kept = vec![false; candidates.len()];
@@ -125,10 +126,21 @@ impl Filters {
                 }
             }
         }
+        let tags = candidates.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(candidate, _)| candidate.name.clone());
+        let tags: HashSet<Reference> = tags.collect();
         let mut kept = kept.into_iter();
-        candidates.retain(|_| kept.next().unwrap_or_default());
+        candidates.retain(|candidate| {
+            kept.next().unwrap_or_default() || candidate.beside.iter().any(|tag| tags.contains(tag))
+        });
         candidates
     }
+}
+
+/// Returns those that count, with their places: a name by digest does not where a tag does that it stands beside.
+fn leaders(candidates: &[Candidate]) -> impl Iterator<Item = (usize, &Candidate)> {
+    let names: HashSet<&Reference> = candidates.iter().map(|candidate| &candidate.name).collect();
+    let all = candidates.iter().enumerate();
+    all.filter(move |(_, candidate)| !candidate.beside.iter().any(|tag| names.contains(tag)))
 }
 
 /// Reads a range as Cargo writes it, `>=1.2, <2`; a space alone separates too.
@@ -215,5 +227,23 @@ mod tests {
         let day = Duration::from_secs(86_400);
         let filters = Filters { newer_than: Some(day * 99), older_than: Some(day * 97), ..Filters::default() };
         assert_eq!(names(&filters, &list), ["a:1.10", "b:x", "b:z"]);
+    }
+
+    #[test]
+    fn a_name_by_digest_stays_with_its_tag() {
+        let digest = |fill: &str| format!("a@sha256:{}", fill.repeat(64));
+        let beside = |fill: &str, tag: &str| {
+            let beside = vec![tag.parse().unwrap()];
+            Candidate { beside, created: None, ..candidate(&digest(fill), 0) }
+        };
+        let list = vec![beside("1", "a:1.9"), candidate("a:1.9", 9), candidate("a:1.10", 1), beside("2", "a:1.10")];
+        let filters = Filters { newest: Some(1), ..Filters::default() };
+        assert!(!filters.wants_times(&list));
+        let left = filters.by_time(list, Utc::now());
+        let left: Vec<_> = left.iter().map(|candidate| candidate.name.familiar()).collect();
+        assert_eq!(left, ["a:1.10", &digest("2")]);
+        // Where its tag is not among them it counts itself.
+        let filters = Filters { newest: Some(1), ..Filters::default() };
+        assert_eq!(filters.by_time(vec![beside("1", "a:1.9")], Utc::now()).len(), 1);
     }
 }

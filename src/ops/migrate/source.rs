@@ -1,6 +1,6 @@
 //! Where the images of a migration come from: single endpoints, and whole places that are listed.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -200,21 +200,25 @@ async fn namespace(ctx: &Context, at: &At) -> Result<Vec<Candidate>> {
         }
     }
     let tagged = tagged(&named);
-    named.retain(|(name, image)| {
-        name.tag().is_some() || !tagged.contains(&(name.locator(), image.target.digest.clone()))
-    });
     let candidates = named.into_iter().map(|(name, image)| {
+        let beside = match name.tag() {
+            Some(_) => None,
+            None => tagged.get(&(name.locator(), image.target.digest)),
+        };
         let source = Endpoint::Containerd { at: at.clone(), name: image.name };
-        Candidate::new(source, name)
+        Candidate { beside: beside.cloned().unwrap_or_default(), ..Candidate::new(source, name) }
     });
     Ok(candidates.collect())
 }
 
-/// Returns what tags of each repository point to: beside a tag the kubelet's side of containerd keeps a name by the digest,
-/// which says nothing more, and which no registry can have where the node lacks some of the platforms.
-fn tagged(named: &[(Reference, Image)]) -> HashSet<(String, Digest)> {
-    let tagged = named.iter().filter(|(name, _)| name.tag().is_some());
-    tagged.map(|(name, image)| (name.locator(), image.target.digest.clone())).collect()
+/// Returns the tags by repository and what they point to: beside a tag the kubelet's side of containerd keeps a name by the
+/// digest.
+fn tagged(named: &[(Reference, Image)]) -> HashMap<(String, Digest), Vec<Reference>> {
+    let mut tagged: HashMap<_, Vec<Reference>> = HashMap::new();
+    for (name, image) in named.iter().filter(|(name, _)| name.tag().is_some()) {
+        tagged.entry((name.locator(), image.target.digest.clone())).or_default().push(name.clone());
+    }
+    tagged
 }
 
 async fn engine(ctx: &Context, address: Option<&Address>) -> Result<Vec<Candidate>> {

@@ -132,9 +132,20 @@ pub fn target(
     }
 }
 
+/// Returns whether an image need not go there, as a tag does for it: a name by digest beside a tag says nothing more to a
+/// registry, which cannot even have it where some of the platforms are lacking, and renamed to a tag it would be no digest.
+#[must_use]
+pub fn is_spare(to: Option<&Destination>, candidate: &Candidate, renamed: Option<&str>) -> bool {
+    let to_registry = candidate.target.is_none() && matches!(to, Some(Destination::Registry(_)));
+    !candidate.beside.is_empty() && (to_registry || renamed.is_some_and(has_selector))
+}
+
+fn has_selector(renamed: &str) -> bool {
+    renamed.rsplit('/').next().unwrap_or(renamed).contains([':', '@'])
+}
+
 fn with_selector(renamed: &str, source: &Reference) -> String {
-    let last = renamed.rsplit('/').next().unwrap_or(renamed);
-    match (last.contains([':', '@']), source.tag(), source.digest()) {
+    match (has_selector(renamed), source.tag(), source.digest()) {
         (false, Some(tag), _) => format!("{renamed}:{tag}"),
         (false, None, Some(digest)) => format!("{renamed}@{digest}"),
         _ => renamed.to_owned(),
@@ -174,6 +185,25 @@ mod tests {
             assert_eq!(to(place, source, renamed), expected);
         }
         assert!(to("archive:a.tar", "nginx", None).contains("one image after another"));
+    }
+
+    #[test]
+    fn a_digest_beside_a_tag_is_for_a_registry_no_more() {
+        let name: Reference = format!("a.example/x@sha256:{}", "1".repeat(64)).parse().unwrap();
+        let beside = vec!["a.example/x:1".parse().unwrap()];
+        let candidate = Candidate { beside, ..Candidate::new(Endpoint::Registry(name.clone()), name.clone()) };
+        for (to, renamed, expected) in [
+            ("h.example/shop", None, true),
+            ("containerd:[k8s.io]", None, false),
+            ("containerd:[k8s.io]", Some("b.example/x"), false),
+            ("containerd:[k8s.io]", Some("b.example/x:"), true),
+            ("oci:bundle", None, false),
+        ] {
+            let to = Destination::parse(to, Path::new("/w")).unwrap();
+            assert_eq!(is_spare(Some(&to), &candidate, renamed), expected, "{to:?} {renamed:?}");
+            let alone = Candidate::new(candidate.source.clone(), name.clone());
+            assert!(!is_spare(Some(&to), &alone, renamed));
+        }
     }
 
     #[test]

@@ -241,6 +241,9 @@ fn migrate(call: &Call<'_>, options: Options) -> Result<MigrationObject> {
     let candidates = call.wait(migrate::collect(call.ctx(), &parsed, &filters, &settings))?;
     let mut items = Vec::new();
     for candidate in candidates {
+        if migrate::is_spare(destination.as_ref(), &candidate, None) {
+            continue;
+        }
         let name = match &candidate.target {
             Some(_) => None,
             None => match rename.apply(call, &candidate)? {
@@ -248,6 +251,9 @@ fn migrate(call: &Call<'_>, options: Options) -> Result<MigrationObject> {
                 None => continue,
             },
         };
+        if migrate::is_spare(destination.as_ref(), &candidate, name.as_deref()) {
+            continue;
+        }
         let target = migrate::target(destination.as_ref(), &candidate, name.as_deref(), &working_dir)?;
         items.push(Item { candidate, target });
     }
