@@ -324,18 +324,24 @@ fn node(env: &Env) {
 fn unreadable(env: &Env) {
     let scene = scene(env, 6);
     let lost = &scene.fleet.images[4];
-    std::fs::remove_file(scene.folder.join("fleet/blobs").join(lost.digest.replacen(':', "/", 1))).unwrap();
+    let (here, away) = (format!("fleet/blobs/{}", lost.digest.replacen(':', "/", 1)), scene.folder.join("lost.json"));
     let to = env.repository("migrate");
     for (age, done) in [("older_than", 5), ("newer_than", 0)] {
+        std::fs::rename(scene.folder.join(&here), &away).unwrap();
         let spec = format!("from: \"oci:fleet\", to: \"{to}\", {age}: \"1h\"");
-        let (status, value, stderr) = scene.run(&[], &format!("migrate(#{{ {spec}, keep_going: true }})"));
+        // By the time it is its turn it can be read, and nobody knows whether it was meant.
+        let back = format!("rename: |name| {{ write_file(\"{here}\", read_file(\"lost.json\")); name }}");
+        let (status, value, stderr) = scene.run(&[], &format!("migrate(#{{ {spec}, {back}, keep_going: true }})"));
         assert_eq!(status, 3, "{stderr}");
         assert_eq!((value["done"].as_i64(), value["failed"].as_array().unwrap().len()), (Some(done), 1), "{value}");
         assert!(value["failed"][0]["target"].as_str().unwrap().contains("/app4:"), "{value}");
+        assert!(value["failed"][0]["message"].as_str().unwrap().contains(&lost.digest), "{value}");
         // Without keep_going it is thrown.
+        std::fs::remove_file(scene.folder.join(&here)).unwrap();
         let (status, _, stderr) = scene.run(&[], &format!("migrate(#{{ {spec} }})"));
         assert_eq!(status, 1, "{stderr}");
         assert!(stderr.contains(&lost.digest), "{stderr}");
+        std::fs::rename(&away, scene.folder.join(&here)).unwrap();
     }
 }
 

@@ -68,7 +68,11 @@ pub(super) async fn is_there(ctx: &Context, target: &Endpoint, copy: &Copy, opti
 }
 
 /// Looks at one image and its target. What fails and may pass is left for when it is the image's turn.
-pub(super) async fn look(ctx: &Context, item: Item, options: &Options, past: &Past) -> Result<(Work, Vec<Effect>)> {
+pub(super) async fn look(ctx: &Context, mut item: Item, options: &Options, past: &Past) -> Result<(Work, Vec<Effect>)> {
+    if let Some(error) = item.candidate.unread.take() {
+        // It may be one that the filter would leave out, also if it can be read by now.
+        return Ok((Work { item, found: Found::Failed(error) }, Vec::new()));
+    }
     let (found, effects) = match find(ctx, &item, options, past).await {
         Ok(found) => found,
         Err(error) if ends_all(&error) => return Err(error),

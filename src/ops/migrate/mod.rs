@@ -30,10 +30,10 @@ use crate::layout::ArchiveReader;
 use crate::oci::store::ImageSource;
 use crate::oci::{Descriptor, Reference};
 use crate::ops::image::Endpoint;
-use crate::ops::{Context, Level, Result};
+use crate::ops::{Context, Error, Level, Result};
 
 /// An image that may be migrated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Candidate {
     /// Where it is.
     pub source: Endpoint,
@@ -45,6 +45,8 @@ pub struct Candidate {
     pub created: Option<DateTime<Utc>>,
     /// What the source calls its content when it has no digest before it is read.
     pub content: Option<String>,
+    /// Why it cannot be said when it was made, where a filter asks for that and the others go on.
+    pub unread: Option<Error>,
     /// Its size in bytes, where only the list tells it.
     pub size: Option<u64>,
     /// For a name by digest: the tags of its repository in the same list that point to the same content.
@@ -57,8 +59,17 @@ impl Candidate {
     /// Names an image of which nothing more is known.
     #[must_use]
     pub fn new(source: Endpoint, name: Reference) -> Self {
-        let beside = Vec::new();
-        Self { source, name, target: None, created: None, content: None, size: None, beside, archive: None }
+        Self {
+            source,
+            name,
+            target: None,
+            created: None,
+            content: None,
+            unread: None,
+            size: None,
+            beside: Vec::new(),
+            archive: None,
+        }
     }
 
     /// Returns the image as a source, where what it is in is open.
@@ -70,8 +81,8 @@ impl Candidate {
     }
 }
 
-/// Lists the sources and keeps what the filters let through, each source once, in the order of the list. What should keep
-/// going goes on with the images that cannot be read, whenever they were made; they come last.
+/// Lists the sources and keeps what the filters let through, each source once, in the order of the list. Where the
+/// others are to go on, images of which a filter cannot be told when they were made come last, and fail.
 ///
 /// # Errors
 /// When a source cannot be listed, also when that was tried again as often as an image is.
@@ -96,7 +107,6 @@ pub async fn collect(
     }
     let (known, unreadable) = source::read_times(ctx, named, options).await?;
     let mut kept = filters.by_time(known, Utc::now());
-    // Their failure is told as that of any other image, when it is their turn.
     kept.extend(unreadable);
     Ok(kept)
 }

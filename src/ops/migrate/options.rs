@@ -17,7 +17,7 @@ use crate::ops::image::{CopyOptions, Endpoint};
 const MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// One image and where it goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Item {
     /// The image.
     pub candidate: Candidate,

@@ -303,8 +303,8 @@ fn candidate(source: Endpoint) -> Result<Candidate> {
     Ok(Candidate::new(source, name))
 }
 
-/// Finds out when images were made, from their configs. Those that cannot be read are returned apart when the others are to
-/// go on without them.
+/// Finds out when images were made, from their configs. Those that cannot be read are returned apart, with the reason, when
+/// the others are to go on without them.
 ///
 /// # Errors
 /// When one cannot be read, also when that was tried again as often as an image is.
@@ -325,7 +325,9 @@ pub(super) async fn read_times(
     while let Some((candidate, made)) = read.next().await {
         match made {
             Ok(created) => known.push(Candidate { created, ..candidate }),
-            Err(error) if options.keep_going && !ends_all(&error) => unreadable.push(candidate),
+            Err(error) if options.keep_going && !ends_all(&error) => {
+                unreadable.push(Candidate { unread: Some(error), ..candidate });
+            }
             Err(error) => return Err(error),
         }
     }
