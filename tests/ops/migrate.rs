@@ -24,6 +24,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::migrate::a node of which each image is there for one platform goes to a registry", env, node),
         trial("ops::migrate::Ctrl-C leaves no upload behind, at any rate", env, stopped),
         trial("ops::migrate::an archive is read as it was when it was listed", env, archived),
+        trial("ops::migrate::more archives are listed than may be open", env, many_archives),
         trial("ops::migrate::an image that cannot be read does not keep the others", env, unreadable),
     ]
 }
@@ -379,4 +380,26 @@ fn archived(env: &Env) {
             rename: |name| {{ write_file(\"fleet.tar.gz\", \"gone\"); name }} }}))"
     );
     assert_eq!(scene.ok(&script), serde_json::json!([5, 5, 0, 0]));
+}
+
+fn many_archives(env: &Env) {
+    let scene = scene(env, 4);
+    scene.ok("copy(\"oci:fleet:example.test/fleet/app3:1.3\", \"archive:0.tar:example.test/fleet/app3:1.3\").digest");
+    let names: Vec<String> = (1..450).map(|number| format!("{number}.tar")).collect();
+    for name in &names {
+        std::fs::hard_link(scene.folder.join("0.tar"), scene.folder.join(name)).unwrap();
+    }
+    let lines: String = names.iter().map(|name| format!("archive:{name}\n")).collect();
+    std::fs::write(scene.folder.join("list.txt"), lines).unwrap();
+    let mut command = std::process::Command::new("/bin/sh");
+    let ctrsh = env.ctrsh_command();
+    command.args(["-c", "ulimit -n 400; exec \"$0\" \"$@\""]).arg(ctrsh.get_program());
+    command
+        .env_clear()
+        .envs(ctrsh.get_envs().filter_map(|(key, value)| Some((key, value?))))
+        .current_dir(&scene.folder);
+    let script = "let n = 0; migrate(#{ from: \"file:list.txt\", to: \"oci:out\", rename: |name| { n += 1; `a.test/i:${n}` } }).planned";
+    let output = command.args(["--dry-run", "--json", "-e", script]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "449");
 }

@@ -51,7 +51,7 @@ pub struct Candidate {
     pub size: Option<u64>,
     /// For a name by digest: the tags of its repository in the same list that point to the same content.
     pub beside: Vec<Reference>,
-    /// The archive that it was found in, open: a compressed one is spooled once for all of its images.
+    /// The archive that it was found in with others, open: a compressed one is spooled once for all of them.
     pub archive: Option<ArchiveReader>,
 }
 

@@ -154,8 +154,10 @@ impl Source {
                 let options = ReadOptions::new(&ctx.settings().temp_dir);
                 let archive = ArchiveReader::open(path, &options).await.map_err(BoxFailure::from)?;
                 let endpoint = |selector| Endpoint::Archive { path: path.clone(), selector };
-                let listed = listed(ctx, path, archive.images().to_vec(), endpoint).into_iter();
-                Ok(listed.map(|one| Candidate { archive: Some(archive.clone()), ..one }).collect())
+                let listed = listed(ctx, path, archive.images().to_vec(), endpoint);
+                // For one image alone it would be held open from here to the end, and a list may have many such archives.
+                let archive = (listed.len() > 1).then_some(archive);
+                Ok(listed.into_iter().map(|one| Candidate { archive: archive.clone(), ..one }).collect())
             }
             Self::File(path) => {
                 let text = host::read(ctx, path).await?;
