@@ -127,9 +127,9 @@ impl Login {
             Some(Challenge::Bearer { realm, service, scope }) => {
                 let service = Service::new(ask.base, &realm, service, reach)?;
                 let who = self.credential(ask).await?;
-                if used.is_some() && who.is_none() {
-                    // What anybody may have did not do.
-                    self.renewed(ask, Option::is_some).await;
+                if used.is_some() && self.renewed(ask, |now| *now != who).await {
+                    // What there was did not do, and is of whoever was known before.
+                    self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 }
                 if self.credential(ask).await?.is_some() {
                     // Before it takes the place of one that is trusted.

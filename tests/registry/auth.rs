@@ -29,6 +29,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("registry::auth::redirects_have_an_end", env, redirects_have_an_end),
         trial("registry::auth::credentials_that_changed_are_looked_up_again", env, changed_credentials),
         trial("registry::auth::a_token_service_gets_the_credentials_that_changed", env, changed_for_tokens),
+        trial("registry::auth::a_token_that_the_registry_refuses_is_no_more_of_who_was_before", env, changed_user),
     ]
 }
 
@@ -272,5 +273,26 @@ fn changed_for_tokens(env: &Env) {
         tokio::time::sleep(LOOKED_UP).await;
         repository.resolve("v1").await.unwrap();
         assert_eq!(tokens.log().iter().filter(|asked| !asked.authorized).count(), 2);
+    });
+}
+
+fn changed_user(env: &Env) {
+    let pushed = env.pushed(Kind::Busybox, "auth");
+    env.block_on(async {
+        let tokens = TokenServer::start(Flow::Get, LONG).await;
+        let proxy = FaultProxy::guarded(&env.registry(), &tokens).await;
+        let kept = Kept::new(env);
+        kept.write(&proxy.host(), USER, PASSWORD);
+        let client = kept.client();
+        let repository = repository(&client, &through(&proxy.host(), &pushed));
+        repository.resolve("v1").await.unwrap();
+        // The service would still take the former user, whom the registry refuses.
+        kept.write(&proxy.host(), "bob", "unknown");
+        tokio::time::sleep(LOOKED_UP).await;
+        proxy.fault("HEAD", "/manifests/", 1, Fault::Expire);
+        let error = repository.resolve("v1").await.unwrap_err();
+        check_message(&error, &["incorrect username or password"]);
+        let asked: Vec<bool> = tokens.log().iter().map(|asked| asked.authorized).collect();
+        assert_eq!(asked, [true, false]);
     });
 }
