@@ -48,7 +48,7 @@ impl Context {
 
 /// Returns where an absolute path leads: what exists is resolved by the kernel, and the names behind it as they would be once
 /// they exist. A link that leads nowhere yet is followed: whoever creates a file by it creates what it names.
-fn real(path: &Path) -> PathBuf {
+pub(in crate::ops) fn real(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         let (existing, rest) = split(&path);

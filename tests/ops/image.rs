@@ -35,6 +35,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
             env,
             expiring,
         ),
+        trial("ops::image::a mount is the same by whatever path it is named", env, by_any_path),
         trial("ops::image::what is installed is what ctr installs, and all or nothing", env, installed),
         trial("ops::image::labels are set or replaced", env, labelled),
         trial("ops::image::mistakes are named", env, mistakes),
@@ -286,6 +287,42 @@ fn mounted(env: &Env) {
         assert!(!target.join("bin/busybox").exists());
         assert_eq!(stage.leftovers(), before);
     }
+}
+
+fn by_any_path(env: &Env) {
+    let stage = Stage::new(env, "images");
+    let work = stage.folder.join("work");
+    fs::create_dir_all(work.join("behind")).unwrap();
+    symlink(work.join("behind"), work.join("link")).unwrap();
+    symlink("later", work.join("dangling")).unwrap();
+    let before = stage.leftovers();
+    let nothing_stays = |how: &str| {
+        assert_eq!(stage.leftovers(), before, "{how}");
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!table.contains(work.to_str().unwrap()), "{how}: {table}");
+    };
+    let unmount = |path: &str| format!("unmount(\"{path}\", #{{ snapshotter: \"{}\" }})", stage.snapshotter);
+    for (on, off) in [
+        ("mnt/", "mnt"),
+        ("./mnt", "mnt"),
+        ("mnt", "./mnt/."),
+        ("link", "link"),
+        ("link/", "behind"),
+        ("behind", "link"),
+        ("dangling", "dangling"),
+    ] {
+        let how = format!("mounted as {on}, unmounted as {off}");
+        let options = format!("#{{ rw: true, snapshotter: \"{}\" }}", stage.snapshotter);
+        let folder = stage.value(&format!("image(\"{IMAGE}\").mount(\"{on}\", {options})"));
+        assert!(Path::new(folder.as_str().unwrap()).join("bin/busybox").is_file(), "{how}");
+        stage.value(&unmount(off));
+        nothing_stays(&how);
+    }
+    // ctr names what it makes as it was told to.
+    let link = work.join("link");
+    stage.ctr(&["images", "mount", "--snapshotter", &stage.snapshotter, IMAGE, link.to_str().unwrap()]);
+    stage.value(&unmount("link"));
+    nothing_stays("mounted by ctr");
 }
 
 fn expiring(env: &Env) {

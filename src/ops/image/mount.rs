@@ -1,6 +1,8 @@
 //! `mount` and `unmount`: an image's files on a folder of this host.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -14,6 +16,7 @@ use crate::containerd::snapshots::Kind;
 use crate::containerd::{Client, Labels};
 use crate::grant::Access;
 use crate::oci::{Digest, Matcher};
+use crate::ops::local::real;
 use crate::ops::snapshot::{Wanted, attach, make};
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Error, Operation, Plan, Result};
@@ -55,10 +58,10 @@ pub struct Mount {
 
 impl Mount {
     /// Mounts the image of that name on a folder. The folder's path is the snapshot's key, and the lease's id when it
-    /// expires, as ctr has it.
+    /// expires, as ctr has it; links in it are followed, as mount(2) does.
     #[must_use]
     pub fn new(name: &str, target: PathBuf, options: MountOptions) -> Self {
-        Self { name: name.to_owned(), target, options, found: None }
+        Self { name: name.to_owned(), target: real(&target), options, found: None }
     }
 }
 
@@ -143,6 +146,7 @@ fn mounted_already(key: &str) -> Error {
 /// Unmounts what [`Mount`] mounted.
 pub struct Unmount {
     target: PathBuf,
+    given: PathBuf,
     remove: bool,
     snapshotter: Option<String>,
 }
@@ -151,7 +155,16 @@ impl Unmount {
     /// Unmounts a folder and, with `remove`, removes the snapshot behind it and its lease.
     #[must_use]
     pub fn new(target: PathBuf, remove: bool, snapshotter: Option<String>) -> Self {
-        Self { target, remove, snapshotter }
+        Self { target: real(&target), given: target, remove, snapshotter }
+    }
+}
+
+impl Unmount {
+    /// Returns the keys that the snapshot may have: where the path leads, and the path as ctr was given it.
+    fn keys(&self) -> Vec<String> {
+        let mut keys = vec![self.target.display().to_string(), self.given.display().to_string()];
+        keys.dedup();
+        keys
     }
 }
 
@@ -184,18 +197,60 @@ impl Operation for Unmount {
         match unmounted {
             Ok(()) => {}
             // Nothing is mounted there: the snapshot may still be.
-            Err(Errno::INVAL) => {}
+            Err(Errno::INVAL) if !is_mounted(&self.target)? => {}
             Err(error) => return Err(Error::file("unmount", &self.target)(error.into())),
         }
         if self.remove {
             let named = snapshotter(ctx, self.snapshotter.as_deref()).await?;
-            let (client, key) = (ctx.client().await?.undoing(), self.target.display().to_string());
-            client.leases().delete(&key, Deletion::Later).await?;
-            match client.snapshots(&named).remove(&key).await {
-                Err(error) if error.is_not_found() => {}
-                other => other?,
+            let client = ctx.client().await?.undoing();
+            for key in self.keys() {
+                client.leases().delete(&key, Deletion::Later).await?;
+                match client.snapshots(&named).remove(&key).await {
+                    Err(error) if error.is_not_found() => {}
+                    other => other?,
+                }
             }
         }
         Ok(())
+    }
+}
+
+/// Returns whether something is mounted on a folder.
+fn is_mounted(folder: &Path) -> Result<bool> {
+    let table = Path::new("/proc/self/mountinfo");
+    Ok(lists(&std::fs::read(table).map_err(Error::file("read", table))?, folder.as_os_str()))
+}
+
+/// Returns whether a table of mounts has a mount point (proc_pid_mountinfo(5), field 5).
+fn lists(table: &[u8], folder: &OsStr) -> bool {
+    let mut escaped = Vec::new();
+    for byte in folder.as_bytes() {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => escaped.extend(format!("\\{byte:03o}").bytes()),
+            other => escaped.push(*other),
+        }
+    }
+    table.split(|byte| *byte == b'\n').any(|line| line.split(|byte| *byte == b' ').nth(4) == Some(&escaped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_point_is_found_by_its_whole_name() {
+        let table = b"36 35 98:0 / /mnt/a\\040b rw,noatime master:1 - ext3 /dev/root rw\n\
+                      37 35 0:5 / /mnt/back\\134slash rw - tmpfs tmpfs rw\n";
+        for (folder, mounted) in [
+            ("/mnt/a b", true),
+            ("/mnt/back\\slash", true),
+            ("/mnt/a", false),
+            ("/mnt", false),
+            ("/mnt/a\\040b", false),
+            ("/", false),
+        ] {
+            assert_eq!(lists(table, OsStr::new(folder)), mounted, "{folder}");
+        }
+        assert!(is_mounted(Path::new("/proc")).unwrap());
     }
 }
