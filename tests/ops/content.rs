@@ -19,6 +19,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
         trial("ops::content::objects of a registry need no daemon", env, objects),
         trial("ops::content::an object is pushed alone", env, pushed),
         trial("ops::content::references to unpacked layers are pruned as by ctr", env, pruned),
+        trial("ops::content::layers whose snapshots are gone are not let go of", env, not_unpacked),
         trial("ops::content::what is being written is seen and thrown away", env, active),
         trial("ops::content::mistakes are named", env, mistakes),
     ]
@@ -259,6 +260,24 @@ fn pruned(env: &Env) {
     packed.value(&format!("content::fetch(\"{name}\")"));
     assert_eq!(packed.value("content::prune_references(#{ wait: true }).layers.len()"), 0);
     assert_eq!(digests(&packed).len(), before.len(), "what is not unpacked stays");
+}
+
+fn not_unpacked(env: &Env) {
+    let stage = Stage::of(env, "content", Kind::ThreeLayers);
+    let before = digests(&stage);
+    stage.value("snapshots::delete(snapshots::list().map(|s| s.key))");
+    let layers = || stage.value("content::prune_references(#{ wait: true }).layers.len()");
+    assert_eq!(layers(), 0);
+    // Nor those of a snapshotter that the daemon no longer has.
+    stage.value(&format!(
+        "let i = image(\"{IMAGE}\"); \
+         content::label(i.manifest().config.digest, #{{ \"containerd.io/gc.ref.snapshot.gone/of\": i.chain_id() }})"
+    ));
+    assert_eq!(layers(), 0);
+    assert_eq!(digests(&stage), before);
+    stage.value(&format!("image(\"{IMAGE}\").unpack()"));
+    assert_eq!(layers(), 3);
+    assert_eq!(digests(&stage).len(), before.len() - 3);
 }
 
 fn active(env: &Env) {

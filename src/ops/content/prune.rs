@@ -9,7 +9,9 @@ use crate::containerd::Labels;
 use crate::containerd::content::Info;
 use crate::containerd::images::Deletion;
 use crate::grant::Access;
+use crate::kind::{Failure, Kind};
 use crate::oci::Digest;
+use crate::ops::snapshot::is_there;
 use crate::ops::{Context, Effect, Operation, Plan, Result};
 
 /// Begins the labels by which a manifest keeps its layers (containerd core/images/mediatypes.go).
@@ -45,6 +47,31 @@ impl PruneReferences {
     }
 }
 
+/// Picks the configs whose layers are unpacked. A label alone does not say so: its snapshot may be gone.
+async fn unpacked(ctx: &Context, configs: impl Iterator<Item = &Info>) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for config in configs {
+        let digest = config.digest.to_string();
+        for (label, key) in &config.labels {
+            // A name of one's own may stand behind the snapshotter's.
+            let snapshotter = label.strip_prefix(SNAPSHOT).and_then(|rest| rest.split('/').next());
+            let Some(snapshotter) = snapshotter else { continue };
+            if !found.contains(&digest) && is_held(ctx, snapshotter, key).await? {
+                found.insert(digest.clone());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Returns whether a snapshot is there; it is not when the daemon does not have the snapshotter.
+async fn is_held(ctx: &Context, snapshotter: &str, key: &str) -> Result<bool> {
+    match is_there(ctx, snapshotter, key).await {
+        Err(error) if error.kind() == Kind::Usage => Ok(false),
+        other => other,
+    }
+}
+
 #[async_trait]
 impl Operation for PruneReferences {
     type Output = Pruned;
@@ -57,16 +84,14 @@ impl Operation for PruneReferences {
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Pruned>> {
         let blobs: BTreeMap<String, Info> =
             list(ctx, &[]).await?.into_iter().map(|blob| (blob.digest.to_string(), blob)).collect();
-        let is_unpacked = |blob: &Info| {
-            let config = blob.labels.get(CONFIG).and_then(|config| blobs.get(config));
-            config.is_some_and(|config| config.labels.keys().any(|key| key.starts_with(SNAPSHOT)))
-        };
+        let configs = blobs.values().filter_map(|blob| blobs.get(blob.labels.get(CONFIG)?));
+        let configs = unpacked(ctx, configs).await?;
         self.found.clear();
         let (mut loose, mut kept) = (BTreeSet::new(), BTreeSet::new());
         let mut plan = Plan::new(());
         for blob in blobs.values() {
             let layers = blob.labels.iter().filter(|(key, _)| key.starts_with(LAYER));
-            let unpacked = is_unpacked(blob);
+            let unpacked = blob.labels.get(CONFIG).is_some_and(|config| configs.contains(config));
             let mut cleared = Labels::new();
             for (key, layer) in layers {
                 if unpacked {
