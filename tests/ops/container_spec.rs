@@ -17,6 +17,7 @@ pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
         trial("ops::container_spec::the default spec is that of ctr oci spec", env, default),
         trial("ops::container_spec::a container is specified as ctr specifies it", env, containers),
+        trial("ops::container_spec::a mount's options in an array stay whole", env, mount_options),
         trial("ops::container_spec::the seccomp profile is containerd's", env, seccomp),
     ]
 }
@@ -119,6 +120,27 @@ fn containers(env: &Env) {
         let (ours, theirs) = both(&stage, flags, command, options);
         assert_eq!(ours, theirs, "{flags:?}");
     }
+}
+
+fn mount_options(env: &Env) {
+    let stage = Stage::new(env, "tasks");
+    let id = env.fresh("tasks");
+    stage.value(&format!(
+        r#"create("{id}", "{IMAGE}", #{{ mount: [
+            #{{ type: "overlay", src: "overlay", dst: "/list", options: ["lowerdir=/a:/b", "", "ro"] }},
+            #{{ type: "tmpfs", src: "tmpfs", dst: "/text", options: "ro:size=1m" }},
+            "type=tmpfs,src=tmpfs,dst=/ctr,options=ro:size=1m"] }}).id"#
+    ));
+    let info = stage.info(&id);
+    let mounts = info["Spec"]["mounts"].as_array().unwrap();
+    let options = |on: &str| mounts.iter().find(|mount| mount["destination"] == on).unwrap()["options"].clone();
+    assert_eq!(options("/list"), serde_json::json!(["lowerdir=/a:/b", "ro"]));
+    for on in ["/text", "/ctr"] {
+        assert_eq!(options(on), serde_json::json!(["ro", "size=1m"]), "{on}");
+    }
+    let wrong = format!(r#"create("{id}-2", "{IMAGE}", #{{ mount: #{{ dst: "/x", src: ["/a", "/b"] }} }})"#);
+    let report = stage.script(&wrong).unwrap_err();
+    assert!(report.error.message.contains("src"), "{report:?}");
 }
 
 fn seccomp(env: &Env) {

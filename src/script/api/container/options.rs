@@ -261,35 +261,42 @@ fn mounts(options: &Options) -> Result<Vec<MountOption>> {
 
 fn mount(options: &Options, item: &Dynamic) -> Result<MountOption> {
     let mut mount = MountOption::default();
-    let mut set = |name: &str, text: String| -> Result<()> {
-        match name {
-            "type" => mount.kind = text,
-            "src" | "source" => mount.source = text,
-            "dst" | "destination" | "target" => mount.destination = text,
-            "options" => mount.options = text.split(':').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
-            other => return Err(options.bad("mount", format!("has '{other}'; it knows type, src, dst and options"))),
-        }
-        Ok(())
-    };
     if let Some(map) = item.read_lock::<Map>() {
         for (name, value) in map.iter() {
-            let text = match value.read_lock::<Array>() {
-                Some(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(":"),
-                None => value.to_string(),
-            };
-            set(name, text)?;
+            match value.read_lock::<Array>() {
+                // Items may have colons in them, as `lowerdir=/a:/b` does.
+                Some(list) if name == "options" => mount.options = parts(list.iter().map(ToString::to_string)),
+                Some(_) => return Err(options.bad("mount", format!("has an array for '{name}'; only options are one"))),
+                None => set(options, &mut mount, name, value.to_string())?,
+            }
         }
     } else {
         for part in item.to_string().split(',') {
             let (name, text) =
                 part.split_once('=').ok_or_else(|| options.bad("mount", format!("'{part}' is not KEY=VALUE")))?;
-            set(name, text.to_owned())?;
+            set(options, &mut mount, name, text.to_owned())?;
         }
     }
     if mount.destination.is_empty() {
         return Err(options.bad("mount", "has no dst"));
     }
     Ok(mount)
+}
+
+/// Sets one key of a mount, by a text as ctr takes it.
+fn set(options: &Options, mount: &mut MountOption, name: &str, text: String) -> Result<()> {
+    match name {
+        "type" => mount.kind = text,
+        "src" | "source" => mount.source = text,
+        "dst" | "destination" | "target" => mount.destination = text,
+        "options" => mount.options = parts(text.split(':').map(str::to_owned)),
+        other => return Err(options.bad("mount", format!("has '{other}'; it knows type, src, dst and options"))),
+    }
+    Ok(())
+}
+
+fn parts(options: impl Iterator<Item = String>) -> Vec<String> {
+    options.filter(|part| !part.is_empty()).collect()
 }
 
 /// Reads devices by path and by name.
