@@ -15,11 +15,15 @@ use crate::harness::image::{foreign, host};
 use crate::harness::{Env, Kind, trial};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 pub fn trials(env: &Env) -> Vec<Trial> {
     vec![
         trial("ops::inspect::an index shows all platforms, and what of them is here", env, index),
         trial("ops::inspect::indexes that list one another are not followed for ever", env, bomb),
+        trial("ops::inspect::what an image takes is all its blobs that are here, each once", env, taken),
         trial("ops::inspect::trees are drawn for people and whole for programs", env, trees),
     ]
 }
@@ -111,6 +115,54 @@ fn bomb(env: &Env) {
     });
     let report = stage.script(&format!("image(\"{IMAGE}\").inspect()")).unwrap_err();
     assert!(report.error.message.contains("more than 10000 pieces"), "{report:?}");
+}
+
+/// Images that share a layer, and what they take.
+fn taken(env: &Env) {
+    let stage = Stage::empty(env, "inspect");
+    let (names, sizes) = env.block_on(async {
+        let client = stage.ctx.client().await.unwrap();
+        let lease = client.leases().create(Duration::from_secs(600), &Labels::new()).await.unwrap();
+        let client = client.with_lease(&lease.id).unwrap();
+        let put = async |kind: &str, bytes: Vec<u8>| {
+            let put = Descriptor::new(MediaType::parse(kind), Digest::sha256(&bytes), bytes.len() as u64);
+            client.content().put(&put, bytes.into(), &Labels::new()).await.unwrap();
+            put
+        };
+        let layer = put(LAYER, vec![7; 1000]).await;
+        let missing = Descriptor::new(MediaType::parse(LAYER), Digest::sha256(b"not here"), 50);
+        let manifest = async |architecture: &str, layers: &[&Descriptor]| {
+            let ids = vec![Digest::sha256(b"a layer"); layers.len()];
+            let rootfs = json!({ "type": "layers", "diff_ids": ids });
+            let config = json!({ "os": "linux", "architecture": architecture, "rootfs": rootfs });
+            let config = put(CONFIG, serde_json::to_vec(&config).unwrap()).await;
+            let made = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
+            (put(MANIFEST, serde_json::to_vec(&made).unwrap()).await, config.size)
+        };
+        let index = async |manifests: &[&Descriptor]| {
+            let made = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+            put(INDEX, serde_json::to_vec(&made).unwrap()).await
+        };
+        let (one, one_config) = manifest("amd64", &[&layer]).await;
+        let (two, two_config) = manifest("arm64", &[&layer]).await;
+        let (part, part_config) = manifest("amd64", &[&layer, &missing]).await;
+        let (both, alone) = (index(&[&one, &two]).await, index(&[&one]).await);
+        let first = one.size + one_config + layer.size;
+        let mut sizes = Vec::new();
+        let mut names = Vec::new();
+        for (name, target, size) in [
+            ("both", &both, both.size + first + two.size + two_config),
+            ("alone", &alone, alone.size + first),
+            ("part", &part, part.size + part_config + layer.size),
+            ("whole", &one, first),
+        ] {
+            client.images().create(&format!("docker.io/taken/{name}:1"), target, &Labels::new()).await.unwrap();
+            names.push(format!("taken/{name}:1"));
+            sizes.push(size);
+        }
+        (names, sizes)
+    });
+    assert_eq!(stage.value(&format!("{names:?}.map(|name| image(name).usage().content)")), json!(sizes));
 }
 
 fn trees(env: &Env) {

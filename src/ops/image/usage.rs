@@ -1,8 +1,12 @@
 //! `usage`: the disk that an image takes.
 
+use std::collections::BTreeMap;
+
 use crate::containerd::images::Image;
-use crate::oci::Matcher;
+use crate::oci::{Digest, Matcher, Parsed};
+use crate::ops::content::Held;
 use crate::ops::image::check::check;
+use crate::ops::image::detail::document;
 use crate::ops::image::inspect::image_of;
 use crate::ops::snapshot::would_be_there;
 use crate::ops::{Context, Level, Result};
@@ -24,10 +28,7 @@ pub struct Usage {
 /// When a document cannot be used, or there is no connection.
 pub async fn usage(ctx: &Context, image: &Image, snapshotter: &str) -> Result<Usage> {
     let found = check(ctx, image, &Matcher::host(), snapshotter).await?;
-    let mut usage = Usage { content: found.platforms.iter().map(|p| p.present).sum(), ..Usage::default() };
-    if found.platforms.len() > 1 || found.platforms.first().is_some_and(|p| p.total != usage.content) {
-        usage.content += image.target.size;
-    }
+    let mut usage = Usage { content: content(ctx, image).await?, ..Usage::default() };
     if !found.unpacked() {
         return Ok(usage);
     }
@@ -49,4 +50,30 @@ pub async fn usage(ctx: &Context, image: &Image, snapshotter: &str) -> Result<Us
         }
     }
     Ok(usage)
+}
+
+/// Adds up the blobs of an image that are in the store, each once however many of its platforms have it.
+async fn content(ctx: &Context, image: &Image) -> Result<u64> {
+    let held = Held::new(ctx).await?;
+    let mut sizes: BTreeMap<Digest, u64> = BTreeMap::new();
+    let mut waiting = vec![image.target.clone()];
+    while let Some(descriptor) = waiting.pop() {
+        if sizes.contains_key(&descriptor.digest) {
+            continue;
+        }
+        let Some(info) = held.info(&descriptor.digest).await? else { continue };
+        let is_document = descriptor.media_type.is_manifest() || descriptor.media_type.is_index();
+        if is_document || sizes.is_empty() {
+            match document(&held, &descriptor).await? {
+                Some(Parsed::Index(index)) => waiting.extend(index.manifests),
+                Some(Parsed::Manifest(manifest)) => {
+                    waiting.push(manifest.config);
+                    waiting.extend(manifest.layers);
+                }
+                None => {}
+            }
+        }
+        sizes.insert(descriptor.digest, info.size);
+    }
+    Ok(sizes.values().sum())
 }
