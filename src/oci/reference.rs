@@ -71,14 +71,14 @@ impl Reference {
         format!("{}/{}", self.registry, self.repository)
     }
 
-    /// Returns how people write it: without `docker.io/`, `library/` and nothing else.
+    /// Returns how people write it: without `docker.io/`, `library/` and nothing else, as far as it is read back as the same.
     #[must_use]
     pub fn familiar(&self) -> String {
         let full = self.to_string();
-        match full.strip_prefix("docker.io/") {
-            Some(rest) => rest.strip_prefix("library/").unwrap_or(rest).to_owned(),
-            None => full,
-        }
+        let Some(rest) = full.strip_prefix("docker.io/") else { return full };
+        let short = [rest.strip_prefix("library/"), Some(rest)].into_iter().flatten();
+        let mut same = short.filter(|text| text.parse::<Self>().is_ok_and(|read| read == *self));
+        same.next().unwrap_or(&full).to_owned()
     }
 }
 
@@ -245,6 +245,25 @@ mod tests {
             let reference: Reference = given.parse().unwrap();
             assert_eq!(reference.to_string(), full);
             assert_eq!(full.parse::<Reference>().unwrap(), reference);
+        }
+    }
+
+    #[test]
+    fn the_familiar_form_is_the_same_reference() {
+        let digest = Digest::sha256(b"x");
+        for (full, familiar) in [
+            ("docker.io/library/nginx:1", "nginx:1"),
+            (&format!("docker.io/library/nginx@{digest}"), &format!("nginx@{digest}")),
+            ("docker.io/team/app:1", "team/app:1"),
+            ("docker.io/library/a/b:1", "library/a/b:1"),
+            ("docker.io/library/library/a:1", "library/library/a:1"),
+            ("docker.io/team.x/app:1", "docker.io/team.x/app:1"),
+            ("docker.io/localhost/app:1", "docker.io/localhost/app:1"),
+            ("host.example/library/nginx:1", "host.example/library/nginx:1"),
+        ] {
+            let reference: Reference = full.parse().unwrap();
+            assert_eq!(reference.familiar(), familiar);
+            assert_eq!(familiar.parse::<Reference>().unwrap(), reference);
         }
     }
 
