@@ -72,6 +72,8 @@ pub enum Names {
     Namespace,
     /// A local file.
     File,
+    /// A folder of this host that something is mounted on, which is no matter of files.
+    MountPoint,
     /// A snapshotter.
     Snapshotter,
     /// A signal.

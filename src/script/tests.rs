@@ -234,6 +234,11 @@ fn a_check_names_files_where_a_call_takes_one() {
     assert_eq!(access("read_file(\"a\")"), "read,files");
     assert_eq!(access("write_json(\"a\", 1)"), "read,files");
     assert_eq!(access("save(\"a\", \"a.tar\")"), "read,files");
+    assert_eq!(access("cp(\"a\", \"b:/a\")"), "files,host");
+    // A mount point is a matter of the host alone.
+    for call in ["image(\"a\").mount(\"mnt\")", "unmount(\"mnt\")", "snapshots::mount(\"a\", \"mnt\")"] {
+        assert!(!access(call).contains("files") && access(call).contains("host"), "{call}");
+    }
 }
 
 #[test]

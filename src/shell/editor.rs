@@ -37,7 +37,7 @@ impl Completer for Assistant<'_> {
         let Offer { start, mut words, names } = own.unwrap_or_else(|| complete::offer(text, &shell.interpreter));
         let prefix = &text[start..];
         match names {
-            Some(Names::File) => words.extend(files(prefix)),
+            Some(Names::File | Names::MountPoint) => words.extend(files(prefix)),
             Some(names) => {
                 let live = self.live.names(&shell.interpreter.session().context(), names);
                 // Only what no script would have to escape; the rest is nothing to complete.

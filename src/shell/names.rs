@@ -40,7 +40,7 @@ impl Live {
     /// Returns the names of a sort, in at most 300 ms.
     pub(super) fn names(&self, ctx: &Context, sort: Names) -> Vec<String> {
         match sort {
-            Names::Any | Names::File => return Vec::new(),
+            Names::Any | Names::File | Names::MountPoint => return Vec::new(),
             Names::Signal => return SIGNALS.iter().map(|name| (*name).to_owned()).collect(),
             Names::Image | Names::Container | Names::Namespace | Names::Snapshotter => {}
         }
@@ -91,7 +91,7 @@ async fn fetch(ctx: &Context, sort: Names) -> ops::Result<Vec<String>> {
             let plugins = client.introspection().plugins(&filter).await?;
             plugins.into_iter().filter(|plugin| plugin.failure.is_none()).map(|plugin| plugin.id).collect()
         }
-        Names::Any | Names::File | Names::Signal => Vec::new(),
+        Names::Any | Names::File | Names::MountPoint | Names::Signal => Vec::new(),
     };
     names.sort_unstable();
     Ok(names)

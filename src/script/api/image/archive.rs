@@ -183,7 +183,7 @@ fn image_unpack(call: &Call<'_>, image: ImageObject, options: Options) -> Result
 const IMAGE_MOUNT: Spec = Spec {
     name: "mount",
     on: On::Method,
-    params: &[Param::of("path", Names::File)],
+    params: &[Param::of("path", Names::MountPoint)],
     options: &[
         Opt::new("rw", "bool", "Whether it can be written; the writes are gone with the snapshot. Default false."),
         Opt::new(
@@ -217,7 +217,7 @@ fn image_mount(call: &Call<'_>, image: ImageObject, path: String, options: Optio
 const UNMOUNT: Spec = Spec {
     name: "unmount",
     on: On::Node,
-    params: &[Param::of("path", Names::File)],
+    params: &[Param::of("path", Names::MountPoint)],
     options: &[
         Opt::new("rm", "bool", "Whether the snapshot behind it and its lease go too. Default true, other than ctr's."),
         SNAPSHOTTER,

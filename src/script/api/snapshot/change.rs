@@ -86,7 +86,7 @@ fn view(call: &Call<'_>, key: Name, second: Option<Dynamic>, options: Options) -
 const MOUNT: Spec = Spec {
     name: "mount",
     on: MODULE,
-    params: &[Param::new("key"), Param::of("path", Names::File)],
+    params: &[Param::new("key"), Param::of("path", Names::MountPoint)],
     options: IN,
     access: Access::Host,
     doc: "Mounts an active snapshot or a view on a folder of this host, which is made if it is not there, and returns the folder. `unmount` unmounts it and leaves the snapshot.\n\nctrsh has to run as root on the daemon's own host.",
