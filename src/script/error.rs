@@ -342,7 +342,7 @@ fn own(error: &EvalAltResult, catalog: Option<&Catalog>) -> Thrown {
         }
         EvalAltResult::ErrorDataRace(..) => {
             hint = Some(
-                "a method that runs holds its variable; for a closure that it calls copy that first: let other = x"
+                "a method that runs holds its variable: copy that first for its closure, let other = x; in parallel return values, or use it after the batch"
                     .into(),
             );
         }

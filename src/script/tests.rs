@@ -475,7 +475,8 @@ fn a_container_that_fails_for_ever_is_started_again_for_ever() {
 fn a_closure_that_uses_what_its_method_is_of_is_told_how_not_to() {
     let mut bench = bench("all");
     let report = bench.fails("let n = node(); n.with_lease(|| n.address)");
-    let hint = "a method that runs holds its variable; for a closure that it calls copy that first: let other = x";
+    let hint = "a method that runs holds its variable: copy that first for its closure, let other = x; \
+                in parallel return values, or use it after the batch";
     assert_eq!(report.error.hint.as_deref(), Some(hint), "{}", report.error.message);
     let report = bench.fails("let list = [4]; list.map(|x| list.len())");
     assert_eq!(report.error.hint.as_deref(), Some(hint), "{}", report.error.message);
