@@ -169,6 +169,23 @@ fn dry(env: &Env) {
     )).unwrap();
     assert_eq!(seen, json!([0, 0, 0, 0, 0, 0, 0, false]));
     assert_eq!(inside(&stage), before);
+    // What uses images, and what is still in a namespace, is what there would be.
+    let other = Stage::new(env, "namespace");
+    let made = other.env.fresh("pretended");
+    let used = format!(
+        "create({made:?}, {IMAGE:?}, #{{ command: [\"true\"] }}); let used = prune((), #{{ plan: true }}).removed.len(); \
+         delete({made:?}); [used, prune((), #{{ plan: true }}).removed.len() > 0]"
+    );
+    assert_eq!(run(&other, &other.ctx.dry_run(), &used).unwrap(), json!([0, true]));
+    let emptied = format!(
+        "for image in images() {{ image.delete() }} namespaces::delete({:?}); \
+         namespaces().some(|n| n.name == {:?})",
+        other.namespace, other.namespace
+    );
+    other.value(&format!("create({made:?}, {IMAGE:?}, #{{ command: [\"true\"] }}).id"));
+    let gone = format!("delete({made:?}, #{{ force: true }}); {emptied}");
+    assert_eq!(run(&other, &other.ctx.dry_run(), &gone).unwrap(), json!(false));
+    other.value(&format!("delete({made:?}, #{{ force: true }})"));
     stage.value(&format!("namespaces::purge({name:?}, #{{ force: true }}); 1"));
 }
 

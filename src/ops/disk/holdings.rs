@@ -14,7 +14,7 @@ use crate::containerd::images::Image;
 use crate::containerd::leases::{Lease, Resource};
 use crate::containerd::{Client, Labels};
 use crate::oci::Digest;
-use crate::ops::{Context, Result, image};
+use crate::ops::{Context, Result, container, image};
 
 const REFERS_CONTENT: &str = "containerd.io/gc.ref.content";
 const REFERS_SNAPSHOT: &str = "containerd.io/gc.ref.snapshot.";
@@ -60,7 +60,7 @@ pub struct Holdings {
 }
 
 impl Holdings {
-    /// Looks at a namespace. In a dry run its images are what they would be.
+    /// Looks at a namespace. In a dry run its images and containers are what they would be.
     ///
     /// # Errors
     /// When there is no connection, or reading the namespace was not granted.
@@ -70,7 +70,7 @@ impl Holdings {
         let now = Utc::now();
         let (images, containers, blobs, leases) = tokio::try_join!(
             image::list(&ctx, &[]),
-            async { Ok(client.containers().list(&[]).await?.try_collect::<Vec<_>>().await?) },
+            container::list(&ctx, &[]),
             async { Ok(client.content().list(&[]).await?.try_collect::<Vec<_>>().await?) },
             leases(&client),
         )?;

@@ -5,13 +5,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt;
 
 use super::{get, place, target};
 use crate::containerd::namespaces::Namespace;
 use crate::grant::Access;
 use crate::kind::{Failure, Kind};
-use crate::ops::{Context, Effect, Error, Operation, Plan, Result, image};
+use crate::ops::{Context, Effect, Error, Operation, Plan, Result, container, image};
 
 /// Where cgroups are: those of version 2, and below it a folder for each controller of version 1.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -82,9 +81,7 @@ impl Operation for Delete {
         get(ctx, &self.name).await?;
         let inside = ctx.in_namespace(&self.name);
         let images = image::list(&inside, &[]).await?.len();
-        let containers =
-            inside.client().await?.containers().list(&[]).await?.try_fold(0, |n, _| async move { Ok(n + 1) });
-        let containers: usize = containers.await?;
+        let containers = container::list(&inside, &[]).await?.len();
         if images + containers > 0 {
             return Err(self.full(format!("still has {images} images and {containers} containers")));
         }
