@@ -209,6 +209,21 @@ fn reaching(env: &Env) {
         let said = denied(&stage, &script, &format!("run({IMAGE:?}, #{{ command: [\"true\"], {option} }})"));
         assert!(said.contains(why), "{option}: {said}");
     }
+    let work = stage.folder.join("work");
+    fs::create_dir_all(&work).unwrap();
+    let of_file = |change: &str| {
+        format!(
+            "let spec = oci::spec(); spec.process.args = [\"/bin/sh\", \"-c\", \"exit 0\"]; {change} write_file(\"spec.json\", to_json(spec)); \
+             run({IMAGE:?}, #{{ config: \"spec.json\" }}).code"
+        )
+    };
+    // A runtime does not tell upper from lower case.
+    let hooks = r#"spec.Hooks = #{ createRuntime: [#{ path: "/bin/sh", args: ["sh", "-c", "exit 1"] }] };"#;
+    for change in [hooks, "spec.mounts[1].Type = \"bind\";", "spec.linux.readonlyPaths = [\"/proc/sys\"];"] {
+        denied(&stage, &script, &of_file(change));
+    }
+    // As it is printed it is of no container, and each that is made of it has a cgroup of its own.
+    assert_eq!(run(&stage, &script, &of_file("")).unwrap(), 0);
     let tmpfs = format!("run({IMAGE:?}, #{{ command: [\"true\"], mount: [\"type=tmpfs,src=t,dst=/t\"] }}).code");
     assert_eq!(run(&stage, &script, &tmpfs).unwrap(), 0);
     assert_eq!(stage.leftovers(), before);

@@ -1,7 +1,7 @@
 //! From an image's config and options to a spec, step by step as ctr does it (containerd `cmd/ctr/commands/run`).
 
 use super::cdi::CdiEdits;
-use super::default::{RWM, default_device_rules, default_spec, mount};
+use super::default::{RWM, default_device_rules, default_spec, mount, own_cgroup};
 use super::host::HostFacts;
 use super::options::SpecOptions;
 use super::runtime::{
@@ -32,13 +32,23 @@ pub struct Basis<'a> {
     pub host: &'a HostFacts,
 }
 
+/// Gives a spec the cgroup of a container when it has that of none yet, as the default spec is printed: all that are made of it
+/// would share that one.
+#[must_use]
+pub fn in_own_cgroup(mut spec: Spec, namespace: &str, id: &str) -> Spec {
+    if let Some(linux) = spec.linux.as_mut().filter(|linux| linux.cgroups_path == own_cgroup(namespace, "")) {
+        linux.cgroups_path = own_cgroup(namespace, id);
+    }
+    spec
+}
+
 /// Builds the spec of a container.
 ///
 /// # Errors
 /// [`Error::Option`] for an option that makes no sense, contradicts another one, or names what the image does not have.
 pub fn build(basis: &Basis<'_>, options: &SpecOptions) -> Result<Spec, Error> {
     if let Some(config) = &options.config {
-        let mut spec = config.clone();
+        let mut spec = in_own_cgroup(config.clone(), basis.namespace, basis.id);
         spec.annotations.extend(options.labels.clone());
         return Ok(spec);
     }

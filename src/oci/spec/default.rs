@@ -55,7 +55,8 @@ pub(super) const MASKED_PATHS: [&str; 11] = [
     "/proc/scsi",
 ];
 
-const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Paths of the host's kernel that cannot be written.
+pub(super) const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The character devices that every container may use (containerd `oci/spec_opts.go`, WithDefaultUnixDevices): null,
 /// random, full, tty, zero, urandom, console, all pseudo-terminals, ptmx.

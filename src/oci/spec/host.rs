@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::default::{CAPABILITIES, DEVICES, MASKED_PATHS, NAMESPACES, own_cgroup};
+use super::default::{CAPABILITIES, DEVICES, MASKED_PATHS, NAMESPACES, READONLY_PATHS, own_cgroup};
 use super::runtime::{Device, DeviceRule, Mount, Spec};
 
 /// What the machine has that options refer to, looked up by whoever builds a spec.
@@ -26,6 +26,66 @@ const HARMLESS: [&str; 5] = ["CAP_NET_ADMIN", "CAP_NET_BROADCAST", "CAP_IPC_LOCK
 /// crun's, Kata's and gVisor's.
 const STEERING: [&str; 6] =
     ["bundle", "org.criu.config", "org.systemd.property.", "run.oci.", "io.katacontainers.config.", "dev.gvisor.flag."];
+
+/// The keys of a spec that decide what it reaches.
+const DECIDING: [&str; 30] = [
+    "access",
+    "allow",
+    "ambient",
+    "annotations",
+    "bounding",
+    "capabilities",
+    "destination",
+    "devices",
+    "effective",
+    "hooks",
+    "inheritable",
+    "linux",
+    "listenerPath",
+    "major",
+    "maskedPaths",
+    "minor",
+    "mounts",
+    "namespaces",
+    "netDevices",
+    "options",
+    "path",
+    "permitted",
+    "process",
+    "readonlyPaths",
+    "resources",
+    "root",
+    "rootfsPropagation",
+    "seccomp",
+    "source",
+    "type",
+];
+
+/// The keys of a spec whose keys are a user's.
+const FREE: [&str; 4] = ["annotations", "netDevices", "sysctl", "unified"];
+
+/// Returns a key as Go's JSON compares it, which is how a runtime reads it: without a difference between upper and lower case
+/// (Go `encoding/json`, foldName).
+fn folded(key: &str) -> String {
+    let fold = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    key.chars().map(fold).collect()
+}
+
+/// Returns whether a spec has a key that is another one for its runtime than for whoever looks here.
+fn is_ambiguous(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.iter().any(|(key, value)| {
+            let decides = |known: &&str| folded(known) == folded(key) && *known != key;
+            DECIDING.iter().any(decides) || (!FREE.contains(&key.as_str()) && is_ambiguous(value))
+        }),
+        Value::Array(items) => items.iter().any(is_ambiguous),
+        _ => false,
+    }
+}
 
 /// Returns whether an annotation steers the runtime.
 fn steers(annotation: &str) -> bool {
@@ -72,6 +132,9 @@ pub fn cgroup_reach(spec: &Spec, namespace: &str, id: &str) -> Option<&'static s
 /// It judges the finished spec and not the options, so that a spec from a file is held to the same.
 #[must_use]
 pub fn host_reach(spec: &Spec) -> Option<&'static str> {
+    if serde_json::to_value(spec).map_or(true, |spec| is_ambiguous(&spec)) {
+        return Some("has a spec that its runtime reads otherwise than it looks");
+    }
     let Some(linux) = &spec.linux else { return Some("has no Linux isolation") };
     if spec.hooks.is_some() {
         return Some("runs hooks on the host");
@@ -117,7 +180,8 @@ pub fn host_reach(spec: &Spec) -> Option<&'static str> {
     }
     // The powercap files are left out: specs of older tools do not hide them.
     let hidden = |path: &&str| path.ends_with("powercap") || linux.masked_paths.iter().any(|masked| masked == path);
-    if !MASKED_PATHS.iter().all(hidden) || linux.readonly_paths.iter().all(|path| path != "/proc/sys") {
+    let read_only = |path: &&str| linux.readonly_paths.iter().any(|given| given == path);
+    if !MASKED_PATHS.iter().all(hidden) || !READONLY_PATHS.iter().all(read_only) {
         return Some("sees files of the kernel that are hidden from containers");
     }
     if !matches!(linux.rootfs_propagation.as_str(), "" | "private" | "rprivate" | "slave" | "rslave") {
@@ -279,6 +343,21 @@ mod tests {
             again.mounts.push(mount(destination, "proc", "proc", &[]));
             assert_eq!(from(again), reason, "{destination}");
         }
+        for pointer in ["", "/linux", "/process", "/mounts/0", "/linux/resources", "/linux/namespaces/0"] {
+            for key in ["Hooks", "netdevices", "TYPE", "mount\u{17f}", "ma\u{17f}\u{212a}edPaths", "Capabilities"] {
+                let mut twofold = serde_json::to_value(spec()).unwrap();
+                twofold.pointer_mut(pointer).unwrap()[key] = serde_json::json!([]);
+                let reason = from(serde_json::from_value(twofold).unwrap());
+                assert_eq!(
+                    reason,
+                    Some("has a spec that its runtime reads otherwise than it looks"),
+                    "{pointer} {key}"
+                );
+            }
+        }
+        let mut open = spec();
+        open.linux.as_mut().unwrap().readonly_paths = vec!["/proc/sys".to_owned()];
+        assert_eq!(from(open), Some("sees files of the kernel that are hidden from containers"));
         let mut bare = spec();
         bare.linux.as_mut().unwrap().masked_paths.clear();
         assert_eq!(from(bare), Some("sees files of the kernel that are hidden from containers"));

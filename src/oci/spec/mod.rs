@@ -14,7 +14,7 @@ mod runtime;
 mod seccomp;
 mod user;
 
-pub use build::{Basis, DEFAULT_PATH, build, overlay_env};
+pub use build::{Basis, DEFAULT_PATH, build, in_own_cgroup, overlay_env};
 pub use cdi::{CdiDevice, CdiEdits, CdiHook, CdiMount, CdiName, CdiNode, CdiSpec};
 pub use default::default_spec;
 pub use host::{HostFacts, cgroup_reach, host_reach};

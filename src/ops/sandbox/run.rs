@@ -9,7 +9,7 @@ use crate::containerd::sandboxes::{SHIM, Sandbox, Status};
 use crate::containerd::{self, Labels, identifier};
 use crate::grant::Access;
 use crate::oci::Spec;
-use crate::oci::spec::{default_spec, host_reach};
+use crate::oci::spec::{cgroup_reach, default_spec, host_reach, in_own_cgroup};
 use crate::ops::undo::Undo;
 use crate::ops::{Context, Effect, Error, Operation, Plan, Result};
 
@@ -40,12 +40,17 @@ impl Run {
         Self { id: id.to_owned(), options }
     }
 
+    /// Returns the runtime spec: what is not understood of one that was given stays out of it.
+    fn spec(&self, ctx: &Context) -> Result<Spec> {
+        let Some(spec) = &self.options.spec else { return Ok(default_spec(ctx.namespace(), &self.id)) };
+        let spec: Spec = serde_json::from_value(spec.clone())
+            .map_err(|error| Error::argument("option 'spec'", format!("is no runtime spec: {error}")))?;
+        Ok(in_own_cgroup(spec, ctx.namespace(), &self.id))
+    }
+
     fn record(&self, ctx: &Context) -> Result<Sandbox> {
-        let spec = match &self.options.spec {
-            Some(spec) => spec.clone(),
-            None => serde_json::to_value(default_spec(ctx.namespace(), &self.id))
-                .map_err(|error| Error::argument("option 'spec'", format!("cannot be written: {error}")))?,
-        };
+        let spec = serde_json::to_value(self.spec(ctx)?)
+            .map_err(|error| Error::argument("option 'spec'", format!("cannot be written: {error}")))?;
         Ok(Sandbox {
             id: self.id.clone(),
             runtime: self.options.runtime.clone().unwrap_or_else(|| DEFAULT_RUNTIME.to_owned()),
@@ -57,14 +62,12 @@ impl Run {
     }
 
     /// Says why the sandbox needs access to the host, if it does.
-    fn reach(&self) -> Result<Option<&'static str>> {
+    fn reach(&self, ctx: &Context) -> Result<Option<&'static str>> {
         if self.options.runtime.as_ref().is_some_and(|runtime| !runtime.starts_with("io.containerd.")) {
             return Ok(Some("is run by a program of the host"));
         }
-        let Some(spec) = &self.options.spec else { return Ok(None) };
-        let spec: Spec = serde_json::from_value(spec.clone())
-            .map_err(|error| Error::argument("option 'spec'", format!("is no runtime spec: {error}")))?;
-        Ok(host_reach(&spec))
+        let spec = self.spec(ctx)?;
+        Ok(host_reach(&spec).or_else(|| cgroup_reach(&spec, ctx.namespace(), &self.id)))
     }
 }
 
@@ -79,7 +82,7 @@ impl Operation for Run {
 
     async fn plan(&mut self, ctx: &Context) -> Result<Plan<Found>> {
         identifier::check("sandbox", &self.id)?;
-        let reach = self.reach()?;
+        let reach = self.reach(ctx)?;
         if list(ctx, &[]).await?.iter().any(|found| found.sandbox.id == self.id) {
             return Err(Error::AlreadyExists {
                 what: "sandbox",
