@@ -41,9 +41,12 @@ fn restarted(env: &Env) {
     let mut daemon = Daemon::start(&env.new_folder("outlast"));
     let (image, socket) = (env.pushed(Kind::Busybox, "outlast"), daemon.socket());
     let shared = env.new_folder("outlast");
+    // runc keeps what runs by namespace and id, whichever daemon it is of.
+    let namespace = env.fresh("outlast");
     let ctrsh = |script: &str| {
         let mut command = env.ctrsh_command();
-        command.arg("-a").arg(&socket).args(["--snapshotter", &env.snapshotter(), "--allow", "all", "-e", script]);
+        command.arg("-a").arg(&socket).args(["-n", &namespace, "--snapshotter", &env.snapshotter()]);
+        command.args(["--allow", "all", "-e", script]);
         command
     };
     let mount = format!("mount: \"type=bind,src={},dst=/shared,options=rbind:rw\"", shared.display());
@@ -67,17 +70,17 @@ fn restarted(env: &Env) {
     let run = format!("let p = run(\"{image}\", #{{ id: \"ran\", rm: true, {}, {mount} }}); {told}", waiting("run"));
     let exec = begin(&mut ctrsh(&exec));
     let run = begin(&mut ctrsh(&run));
-    let wait = begin(&mut ctrsh("print(wait(\"logged\"))"));
+    let wait = begin(&mut ctrsh(&format!("write_file({:?}, \"\"); print(wait(\"logged\"))", shared.join("wait"))));
     let mut logs = ctrsh("logs(\"logged\", #{ follow: true })");
     let mut logs = begin(&mut logs);
     let mut begun = [0; 6];
     std::io::Read::read_exact(logs.stdout.as_mut().unwrap(), &mut begun).unwrap();
     assert_eq!(&begun, b"begun\n");
-    for name in ["exec", "run", "logged"] {
+    for name in ["exec", "run", "logged", "wait"] {
         wait_for(&shared.join(name));
     }
-    // What waits has asked by now.
-    std::thread::sleep(Duration::from_millis(500));
+    // What is asked right after that is answered by now.
+    std::thread::sleep(Duration::from_secs(2));
     daemon.kill();
     std::thread::sleep(Duration::from_millis(500));
     daemon.restart();

@@ -28,6 +28,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// For how long a daemon may be away before whoever waits without a user at a terminal gives up: longer than a restart takes.
 const AWAY_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long an attempt to reach a daemon takes at most, by far.
+const ATTEMPT: Duration = Duration::from_secs(15);
+
 /// How long removing a container may take.
 const DISCARD_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -155,8 +158,8 @@ async fn outlast(
             Err(error) if error.retryable() => error,
             other => return other,
         };
-        // One that was waited for this long was there meanwhile.
-        let since = away.filter(|_| began.elapsed() < patience).unwrap_or_else(Instant::now);
+        // One that took the question, and was waited for longer than an attempt to connect takes, was there meanwhile.
+        let since = away.filter(|_| began.elapsed() < ATTEMPT).unwrap_or_else(Instant::now);
         if since.elapsed() >= patience {
             return Err(error);
         }

@@ -153,8 +153,11 @@ fn seated(
         return Err(call.argument("option 'tty'", "needs someone at a terminal; give detach too, and attach later"));
     };
     let elsewhere = wanted.stdin.is_some() || wanted.log.is_some() || wanted.fifo_dir.is_some();
-    if elsewhere || wanted.timeout.is_some() || wanted.limit.is_some() {
-        return Err(call.argument("option 'tty'", "goes with no other input, output, limit or timeout"));
+    if elsewhere || wanted.timeout.is_some() {
+        return Err(call.argument("option 'tty'", "goes with no other input, output or timeout"));
+    }
+    if let Some(path) = &wanted.pid_file {
+        call.ctx().check_path("writing it", path)?;
     }
     let size = seat.window()?;
     let rm = wanted.rm.unwrap_or(wanted.id.is_none());
