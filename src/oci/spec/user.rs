@@ -59,7 +59,7 @@ impl UserFiles {
     /// Says why a name was not found.
     fn missing(&self, text: &str, file: &str) -> Error {
         let reason = match self {
-            Self::Unreadable(why) => format!("its root filesystem cannot be looked into ({why}); give numbers"),
+            Self::Unreadable(why) => format!("its root filesystem cannot be looked into ({why}); give UID:GID"),
             Self::None | Self::Read { .. } => format!("it is not in the image's {file}"),
         };
         refuse("user", text, reason)
@@ -103,6 +103,8 @@ pub(super) fn user_of_image(text: Option<&str>, files: &UserFiles) -> Result<Use
         }
     };
     let gid = match group {
+        // Whose group nobody could look for would get root's.
+        None if uid != 0 && matches!(files, UserFiles::Unreadable(_)) => return Err(files.missing(text, "/etc/passwd")),
         None => entry.as_ref().map_or(0, |user| user.gid),
         Some(group) => match id(group, text)? {
             Some(gid) => gid,
@@ -193,5 +195,8 @@ mod tests {
     fn without_files_numbers_still_work() {
         let user = resolve_user("5:6", &UserFiles::Unreadable("x".into())).unwrap();
         assert_eq!((user.uid, user.gid), (5, 6));
+        let error = user_of_image(Some("5"), &UserFiles::Unreadable("x".into())).unwrap_err();
+        assert!(error.to_string().ends_with("give UID:GID"), "{error}");
+        assert_eq!(numbers(user_of_image(None, &UserFiles::Unreadable("x".into()))), (0, 0, vec![0]));
     }
 }
