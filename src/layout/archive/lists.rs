@@ -98,13 +98,8 @@ fn repo_tag(name: &Selector) -> Option<String> {
         return None;
     }
     let reference: Reference = name.parse().ok()?;
-    let tag = reference.tag()?;
-    let locator = reference.locator();
-    let familiar = match locator.strip_prefix("docker.io/") {
-        Some(rest) => rest.strip_prefix("library/").unwrap_or(rest),
-        None => &locator,
-    };
-    Some(format!("{familiar}:{tag}"))
+    let tagged: Reference = format!("{}:{}", reference.locator(), reference.tag()?).parse().ok()?;
+    Some(tagged.familiar())
 }
 
 #[cfg(test)]
@@ -115,6 +110,7 @@ mod tests {
     fn docker_names_are_familiar() {
         let tag = |name: &str| repo_tag(&Selector::Name(name.into()));
         assert_eq!(tag("docker.io/library/nginx:1").as_deref(), Some("nginx:1"));
+        assert_eq!(tag("docker.io/library/a/b:1").as_deref(), Some("docker.io/library/a/b:1"));
         assert_eq!(tag("host:5000/team/app:2").as_deref(), Some("host:5000/team/app:2"));
         let digest = Digest::sha256(b"");
         assert_eq!(tag(&format!("nginx@{digest}")), None);
