@@ -110,7 +110,7 @@ mod tests {
     fn docker_names_are_familiar() {
         let tag = |name: &str| repo_tag(&Selector::Name(name.into()));
         assert_eq!(tag("docker.io/library/nginx:1").as_deref(), Some("nginx:1"));
-        assert_eq!(tag("docker.io/library/a/b:1").as_deref(), Some("docker.io/library/a/b:1"));
+        assert_eq!(tag("docker.io/library/a/b:1").as_deref(), Some("library/a/b:1"));
         assert_eq!(tag("host:5000/team/app:2").as_deref(), Some("host:5000/team/app:2"));
         let digest = Digest::sha256(b"");
         assert_eq!(tag(&format!("nginx@{digest}")), None);
