@@ -205,10 +205,10 @@ fn restarted(env: &Env) {
 }
 
 fn stopped(env: &Env) {
-    let (daemon, mut terminal, image) = at_own_daemon(env);
-    terminal.enter(&format!("let still = run(\"{image}\", #{{ id: \"still\", tty: true, detach: true }})"));
+    let ((daemon, mut terminal, image), id) = (at_own_daemon(env), env.fresh("still"));
+    terminal.enter(&format!("let still = run(\"{image}\", #{{ id: \"{id}\", tty: true, detach: true }})"));
     let attach = |terminal: &mut Terminal, said: &str| {
-        terminal.press(":attach still\r");
+        terminal.press(&format!(":attach {id}\r"));
         std::thread::sleep(Duration::from_millis(500));
         terminal.press(&format!("echo {said}\\ there\r"));
         terminal.wait_for(&format!("{said} there"));
@@ -233,7 +233,7 @@ fn stopped(env: &Env) {
     assert!(took < PROMPT, "{took:?}");
     terminal.wait_for_prompt();
     daemon.signal(Signal::CONT);
-    terminal.enter("delete(\"still\", #{ force: true })");
+    terminal.enter(&format!("delete(\"{id}\", #{{ force: true }})"));
     assert_eq!(terminal.leave(), 0);
 }
 

@@ -24,7 +24,7 @@ use crate::ops::{Context, Error, Result, Seen};
 /// How much is read from the end of a log at once.
 const CHUNK: u64 = 64 << 10;
 
-/// How long the end of a log may come after the end of its container, where another process writes it.
+/// How long the end of a log may come after the end of its container.
 const LINGER: Duration = Duration::from_millis(300);
 
 /// Which log is read, and what of it.
@@ -195,7 +195,6 @@ fn tail_start(file: &mut File, lines: usize, form: Form, end: u64) -> io::Result
 /// A log that is read on as it grows, until the container has ended.
 pub struct Follow {
     path: PathBuf,
-    form: Form,
     file: File,
     decoder: Decoder,
     changes: AsyncFd<OwnedFd>,
@@ -232,7 +231,7 @@ impl Follow {
         };
         let (file, changes) = opened().map_err(|source| unreadable(&path, source))?;
         let decoder = Decoder::new(form, options.since);
-        Ok(Self { path, form, file, decoder, changes, ended: Some(ended), over: false })
+        Ok(Self { path, file, decoder, changes, ended: Some(ended), over: false })
     }
 
     /// Waits for more; nothing means that the container has ended and all was read.
@@ -256,7 +255,8 @@ impl Follow {
                 break;
             };
             tokio::select! {
-                // The shim writes the last bytes before it tells of the end: one more look, then it is over.
+                // Whoever writes the log, a shim too, may tell of the end before the last bytes are there (containerd
+                // `cmd/containerd-shim-runc-v2/process`: an exit does not wait for the copying): one more look after a while.
                 ended = ended => {
                     self.ended = None;
                     match ended {
@@ -264,9 +264,7 @@ impl Follow {
                         Err(error) if !error.is_not_found() => return Err(error.into()),
                         _ => {}
                     }
-                    if self.form != Form::Plain {
-                        tokio::time::sleep(LINGER).await;
-                    }
+                    tokio::time::sleep(LINGER).await;
                 }
                 changed = self.changes.readable() => {
                     let mut guard = changed.map_err(|source| unreadable(&self.path, source))?;
