@@ -233,7 +233,7 @@ fn entering(env: &Env) {
     let stage = Stage::new(env, "granted");
     let script = stage.allowing(Allow::script());
     let id = env.fresh("granted");
-    let cgroup = format!("/{id}/elsewhere");
+    let cgroup = format!("/{id}");
     let made = format!("create({id:?}, {IMAGE:?}, #{{ command: [\"sleep\", \"1000\"], cgroup: {cgroup:?} }}).id");
     stage.value(&made);
     for (before, code) in [

@@ -42,10 +42,10 @@ fn restarted(env: &Env) {
     let (image, socket) = (env.pushed(Kind::Busybox, "outlast"), daemon.socket());
     let shared = env.new_folder("outlast");
     // runc keeps what runs by namespace and id, whichever daemon it is of.
-    let namespace = env.fresh("outlast");
+    let [holder, logged, ran] = ["box", "logged", "ran"].map(|name| env.fresh(name));
     let ctrsh = |script: &str| {
         let mut command = env.ctrsh_command();
-        command.arg("-a").arg(&socket).args(["-n", &namespace, "--snapshotter", &env.snapshotter()]);
+        command.arg("-a").arg(&socket).args(["--snapshotter", &env.snapshotter()]);
         command.args(["--allow", "all", "-e", script]);
         command
     };
@@ -59,19 +59,21 @@ fn restarted(env: &Env) {
     };
     let prepare = format!(
         "pull(\"{image}\");
-         run(\"{image}\", #{{ id: \"box\", detach: true, command: [\"sleep\", \"1000\"], {mount} }});
-         run(\"{image}\", #{{ id: \"logged\", detach: true, {}, {mount} }});",
+         run(\"{image}\", #{{ id: \"{holder}\", detach: true, command: [\"sleep\", \"1000\"], {mount} }});
+         run(\"{image}\", #{{ id: \"{logged}\", detach: true, {}, {mount} }});",
         waiting("logged")
     );
     Output::of(&mut ctrsh(&prepare)).ok();
     let told = "print(`${p.code} ${p.stdout.contains(\"begun\")} ${p.stdout.contains(\"done\")}`)";
-    let exec =
-        format!("let o = #{{ {} }}; let p = exec(\"box\", o.command, #{{ stdin: \"\" }}); {told}", waiting("exec"));
-    let run = format!("let p = run(\"{image}\", #{{ id: \"ran\", rm: true, {}, {mount} }}); {told}", waiting("run"));
+    let exec = format!(
+        "let o = #{{ {} }}; let p = exec(\"{holder}\", o.command, #{{ stdin: \"\" }}); {told}",
+        waiting("exec")
+    );
+    let run = format!("let p = run(\"{image}\", #{{ id: \"{ran}\", rm: true, {}, {mount} }}); {told}", waiting("run"));
     let exec = begin(&mut ctrsh(&exec));
     let run = begin(&mut ctrsh(&run));
-    let wait = begin(&mut ctrsh(&format!("write_file({:?}, \"\"); print(wait(\"logged\"))", shared.join("wait"))));
-    let mut logs = ctrsh("logs(\"logged\", #{ follow: true })");
+    let wait = begin(&mut ctrsh(&format!("write_file({:?}, \"\"); print(wait(\"{logged}\"))", shared.join("wait"))));
+    let mut logs = ctrsh(&format!("logs(\"{logged}\", #{{ follow: true }})"));
     let mut logs = begin(&mut logs);
     let mut begun = [0; 6];
     std::io::Read::read_exact(logs.stdout.as_mut().unwrap(), &mut begun).unwrap();
@@ -89,6 +91,6 @@ fn restarted(env: &Env) {
     assert_eq!(end(run), "7 true true\n");
     assert_eq!(end(wait), "7\n");
     assert_eq!(end(logs).trim_end(), "done");
-    let left = "delete([\"box\", \"logged\"], #{ force: true }); print(containers().len())";
-    assert_eq!(Output::of(ctrsh(left).arg("--yes")).ok(), "0\n");
+    let left = format!("delete([\"{holder}\", \"{logged}\"], #{{ force: true }}); print(containers().len())");
+    assert_eq!(Output::of(ctrsh(&left).arg("--yes")).ok(), "0\n");
 }
